@@ -1,0 +1,57 @@
+"""The pools that are measured, and the loads put on them."""
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import Executor, ThreadPoolExecutor
+from time import perf_counter
+
+from recyclepool import RecyclePool
+
+OURS = "ours"
+STDLIB = "stdlib"
+RAW = "two raw lock hand-overs"
+
+POOLS: dict[str, Callable[[int], Executor]] = {OURS: RecyclePool, STDLIB: ThreadPoolExecutor}
+
+
+def noop() -> None:
+    pass
+
+
+def burst(pool: Executor, tasks: int) -> float:
+    """Microseconds a task, from the first submit to the last result."""
+    start = perf_counter()
+    futures = [pool.submit(noop) for _ in range(tasks)]
+    for future in futures:
+        future.result()
+    return (perf_counter() - start) / tasks * 1e6
+
+
+def trips(pool: Executor, count: int) -> float:
+    """Microseconds from a submit to its result, one task at a time."""
+    start = perf_counter()
+    for _ in range(count):
+        pool.submit(noop).result()
+    return (perf_counter() - start) / count * 1e6
+
+
+def hand_overs(count: int) -> float:
+    """Microseconds for two hand-overs of a bare lock: what no pool can go below."""
+    there, back = threading.Lock(), threading.Lock()
+    there.acquire()
+    back.acquire()
+
+    def answer() -> None:
+        for _ in range(count):
+            there.acquire()
+            back.release()
+
+    thread = threading.Thread(target=answer)
+    thread.start()
+    start = perf_counter()
+    for _ in range(count):
+        there.release()
+        back.acquire()
+    seconds = perf_counter() - start
+    thread.join()
+    return seconds / count * 1e6

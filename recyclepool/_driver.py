@@ -1,0 +1,74 @@
+"""The life of one worker's host thread: open, serve, close."""
+
+import logging
+import threading
+from concurrent.futures._base import LOGGER as STANDARD_LOGGER
+from typing import Protocol
+
+from recyclepool._gate import here
+from recyclepool._worker import Worker
+from recyclepool.events import Reason
+
+__all__ = ["Crew", "drive"]
+
+logger = logging.getLogger("recyclepool")
+
+
+class Crew(Protocol):
+    """What a driver tells the engine. Each of these only leaves an order, and returns."""
+
+    def ready(self, worker: Worker) -> None:
+        """It is open, and takes tasks from now on."""
+
+    def start_failed(self, worker: Worker, error: BaseException) -> None:
+        """It could not be opened; its thread is about to end."""
+
+    def retire(self, worker: Worker, reason: Reason) -> None:
+        """It takes no further task. Told before its teardown runs, so that nobody waits for that."""
+
+    def left(self, worker: Worker) -> None:
+        """Its thread is about to end."""
+
+
+def drive(worker: Worker, crew: Crew) -> None:
+    """Be the thread of `worker`, unless another is already.
+
+    The thread holds the worker's gate from here to its end, except while a task runs (GATE 1). It knows
+    the engine, and never the facade: a pool that nobody holds any more is not kept by its workers.
+    """
+    if not worker.board():
+        return
+    gate = worker.gate
+    gate.lock.acquire()
+    gate.thread_id = threading.get_ident()
+    worker.thread = threading.current_thread()
+    here.gate, here.worker = gate, worker
+    try:
+        try:
+            worker.backend.open()
+        except BaseException as error:
+            # Before anybody can see that the pool is broken, as the standard does it.
+            STANDARD_LOGGER.critical("Exception in initializer:", exc_info=True)
+            _close(worker)
+            crew.start_failed(worker, error)
+            return
+        crew.ready(worker)
+        try:
+            worker.backend.serve()
+        except BaseException:
+            logger.critical("a worker of recyclepool died", exc_info=True)
+            crew.retire(worker, Reason.LOST)
+        crew.retire(worker, worker.leaving or Reason.CLOSE)
+        _close(worker)
+        crew.left(worker)
+    finally:
+        here.gate = here.worker = None
+        gate.lock.release()
+
+
+def _close(worker: Worker) -> None:
+    worker.stopping.set()
+    try:
+        worker.backend.close()
+    except BaseException:
+        logger.exception("teardown of worker %d.%d failed", worker.slot, worker.generation)

@@ -1,0 +1,109 @@
+"""What a pool is at this moment, read from outside: nothing is locked, nothing is changed."""
+
+from collections import Counter
+from typing import Any
+
+from recyclepool._engine import Engine, name_of
+from recyclepool._worker import Worker
+from recyclepool.cache import CacheStats
+from recyclepool.events import BUCKETS, Histogram, PoolState, PoolStats, State, WorkerStats
+
+__all__ = ["describe", "snapshot"]
+
+
+def snapshot(engine: Engine) -> PoolStats:
+    """The pool's figures. Any thread. Each is exact; together they are of one moment only at rest."""
+    settings, roster, now = engine.settings, engine.roster, engine.settings.clock()
+    workers = _workers(engine, now)
+    busy = sum(w.task_running is not None for w in workers if w.state is not State.ABANDONED)
+    # Newest facts last: a task that moves on between two of these reads is counted in both places
+    # rather than in none, and the high-water mark keeps `submitted` from going back.
+    queued, oldest = _queue(engine, now)
+    tally = engine.books.total()
+    settled = tally.completed + tally.failed + tally.aborted + tally.cancelled
+    engine.submitted = max(engine.submitted, settled + queued + busy)
+    return PoolStats(
+        name=settings.name,
+        backend=settings.backend.name,
+        state=roster.state,
+        max_workers=roster.size,
+        queued=queued,
+        submitted=engine.submitted,
+        completed=tally.completed,
+        failed=tally.failed,
+        cancelled=tally.cancelled,
+        aborted=tally.aborted,
+        abandoned=len(roster.abandoned),
+        rejected=engine.rejected,
+        failed_starts=roster.failed_starts,
+        recycles={str(reason): count for reason, count in roster.recycles.items()},
+        utilization=busy / roster.size,
+        busy_seconds=tally.run_seconds + sum(w.task_running or 0.0 for w in workers),
+        oldest_queued=oldest,
+        wait=Histogram(BUCKETS, tuple(tally.wait_counts), tally.wait_seconds),
+        run=Histogram(BUCKETS, tuple(tally.run_counts), tally.run_seconds),
+        cache=_caches(engine),
+        workers=workers,
+    )
+
+
+def _queue(engine: Engine, now: float) -> tuple[int, float | None]:
+    queue = engine.dispatch.queue
+    try:
+        return len(queue), max(0.0, now - queue[0].queued_at)
+    except IndexError:
+        return 0, None
+
+
+def _workers(engine: Engine, now: float) -> tuple[WorkerStats, ...]:
+    here = [*engine.roster.workers, *engine.roster.abandoned]
+    return tuple(_worker(w, now) for w in sorted(here, key=lambda w: (w.slot, w.generation)))
+
+
+def _worker(worker: Worker, now: float) -> WorkerStats:
+    task: Any = worker.gate.task
+    idle = task is None and worker.state is State.SERVING
+    return WorkerStats(
+        slot=worker.slot,
+        generation=worker.generation,
+        state=worker.state,
+        tasks=worker.tasks,
+        age=max(0.0, now - worker.born),
+        idle_for=max(0.0, now - worker.idle_since) if idle else None,
+        task_name=name_of(task),
+        task_running=None if task is None else max(0.0, now - worker.task_started),
+    )
+
+
+def _caches(engine: Engine) -> CacheStats:
+    entries = bytes_ = budget = hits = misses = 0
+    evictions: Counter[str] = Counter()
+    for worker in engine.roster.workers.copy():
+        stats = worker.cache.stats()
+        entries += stats.entries
+        bytes_ += stats.bytes
+        budget += stats.budget
+        hits += stats.hits
+        misses += stats.misses
+        evictions.update(stats.evictions)
+    return CacheStats(entries, bytes_, budget, hits, misses, dict(evictions))
+
+
+def describe(engine: Engine) -> str:
+    """What stands in the repr: state, workers, queue."""
+    roster = engine.roster
+    workers = roster.workers.copy()
+    serving = [w for w in workers if w.state is State.SERVING]
+    busy = sum(w.gate.task is not None for w in serving)
+    parts = [
+        f"{len(serving)}/{roster.size} workers ({len(serving) - busy} idle, {busy} busy)",
+        f"{len(engine.dispatch.queue)} queued",
+    ]
+    for state in (State.STARTING, State.RETIRING):
+        count = sum(w.state is state for w in workers)
+        if count:
+            parts.append(f"{count} {state}")
+    if roster.abandoned:
+        parts.append(f"{len(roster.abandoned)} abandoned")
+    closing = roster.state is PoolState.CLOSING and roster.terminal
+    return f"{'shutting down' if closing else roster.state}: " + ", ".join(parts)

@@ -1,0 +1,86 @@
+"""The seam between a driver and what carries its tasks.
+
+A backend is a few verbs, called by the driver in its own thread, but for ``interrupt`` and ``kill``. The
+unit of the seam is the loop, not the task: a call, a tuple and a look for each task would cost the
+thread backend 10 to 20 % of its throughput.
+"""
+
+import difflib
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import entry_points
+from typing import Any, Protocol
+
+from recyclepool._worker import Worker
+from recyclepool.backends.thread import Thread
+
+__all__ = ["Backend", "BackendFactory", "Hooks", "Thread", "resolve"]
+
+
+class Backend(Protocol):
+    """The carrier of one worker's tasks."""
+
+    def open(self) -> None:
+        """Return when it is ready for tasks (initializer done), or raise what made that fail."""
+
+    def serve(self) -> None:
+        """Take tasks from the worker's dispatch, run and settle them, until the worker is to go."""
+
+    def interrupt(self, task: Any) -> bool:
+        """Ask the running task to stop, from any thread, as often as wanted. False: cannot, or too late."""
+
+    def kill(self) -> bool:
+        """End it now, from any thread, as often as wanted. False: that cannot be done (a thread)."""
+
+    def close(self) -> None:
+        """Teardown and finalizer, inside the worker, then release. May raise what they raised."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hooks:
+    """What a pool has its workers do, beside tasks."""
+
+    initializer: Callable[..., object] | None
+    initargs: tuple[Any, ...]
+    finalizer: Callable[[], object] | None
+    on_last_task: Callable[[Worker], None]  # called as the last task of a worker starts
+
+
+class BackendFactory(Protocol):
+    """Makes backends, and says what they can do: the pool checks its options against that."""
+
+    @property
+    def name(self) -> str:
+        """The word for it in ``backend=``, in stats and in labels."""
+
+    @property
+    def shares_objects(self) -> bool:
+        """Do its tasks see the caller's own objects?"""
+
+    @property
+    def can_kill(self) -> bool:
+        """Can a task that does not want to stop be stopped?"""
+
+    def __call__(self, worker: Worker, hooks: Hooks) -> Backend:
+        """The backend of one worker."""
+
+
+_BUILT_IN: dict[str, Callable[[], BackendFactory]] = {"thread": Thread}
+
+
+def resolve(backend: "str | BackendFactory") -> "BackendFactory":
+    """The factory for a name (built in, or an entry point of ``recyclepool.backends``), or itself."""
+    if not isinstance(backend, str):
+        if isinstance(backend, type) or not callable(backend) or not hasattr(backend, "can_kill"):
+            raise TypeError(f'backend={backend!r}: write a name, such as "thread", or backends.Thread()')
+        return backend
+    if backend in _BUILT_IN:
+        return _BUILT_IN[backend]()
+    plugins = {point.name: point for point in entry_points(group="recyclepool.backends")}
+    if backend in plugins:
+        factory: BackendFactory = plugins[backend].load()()
+        return factory
+    known = [*_BUILT_IN, *plugins]
+    close = difflib.get_close_matches(backend, known, n=1)
+    hint = f"did you mean {close[0]!r}?" if close else "known here: " + ", ".join(map(repr, known))
+    raise ValueError(f"backend={backend!r} is not known: {hint}")

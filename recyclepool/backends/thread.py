@@ -1,0 +1,212 @@
+"""The thread backend: tasks run inline, on the driver's own thread."""
+
+import operator
+from bisect import bisect_left
+from contextvars import copy_context
+from dataclasses import dataclass
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+from recyclepool._future import Future
+from recyclepool._gate import Gate
+from recyclepool._worker import Tally, Worker
+from recyclepool.errors import TaskAbortedError
+from recyclepool.events import BUCKETS
+
+if TYPE_CHECKING:
+    from recyclepool.backends import Hooks
+
+__all__ = ["Thread"]
+
+SHORT = BUCKETS[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Thread:
+    """Workers that run their tasks on their own threads, in this interpreter.
+
+    ``interrupt=False`` never raises an exception inside a task that is to stop: it only sets
+    ``current_worker().stopping``, and abandons the thread if its grace runs out.
+    """
+
+    interrupt: bool = True
+
+    @property
+    def name(self) -> str:
+        """As in ``backend=``."""
+        return "thread"
+
+    @property
+    def shares_objects(self) -> bool:
+        """Tasks see the caller's own objects."""
+        return True
+
+    @property
+    def can_kill(self) -> bool:
+        """A thread cannot be killed, only abandoned."""
+        return False
+
+    def __call__(self, worker: Worker, hooks: "Hooks") -> "ThreadBackend":
+        """The backend of one worker."""
+        return ThreadBackend(worker, hooks, self.interrupt)
+
+
+class ThreadBackend:
+    """Runs one worker's tasks in the thread that calls ``serve``."""
+
+    def __init__(self, worker: Worker, hooks: "Hooks", may_interrupt: bool) -> None:
+        self._worker = worker
+        self._hooks = hooks
+        self._may_interrupt = may_interrupt
+        self._own_variables: dict[Any, Any] = {}  # those that the initializer set: they win
+        self._opened = False  # a finalizer answers to an initializer that succeeded
+
+    def open(self) -> None:
+        """Run the initializer."""
+        hooks = self._hooks
+        if hooks.initializer is not None:
+            before = copy_context()
+            hooks.initializer(*hooks.initargs)
+            self._own_variables = {
+                variable: value
+                for variable, value in copy_context().items()
+                if variable not in before or before[variable] is not value
+            }
+        self._opened = True
+
+    def serve(self) -> None:
+        """Run tasks until the worker is to go."""
+        worker = self._worker
+        dispatch, gate, tally = worker.dispatch, worker.gate, worker.tally
+        popleft = dispatch.queue.popleft
+        run = self._run
+        last_look = False
+        now = monotonic()
+        while worker.leaving is None:
+            try:
+                task = popleft()
+            except IndexError:
+                if last_look:
+                    return
+                gate.wishes.clear()  # one that came too late keeps no task alive
+                worker.idle_since = now
+                last_look = dispatch.fall_asleep(worker)
+                now = monotonic()
+                continue
+            if task.begin():
+                worker.tasks += 1
+                if worker.tasks == worker.last_task:
+                    self._hooks.on_last_task(worker)
+                now = run(task, gate, tally, now)
+            else:
+                tally.cancelled += 1
+            del task
+
+    def _run(self, task: Future[Any], gate: Gate, tally: Tally, started: float) -> float:
+        """Run one task and settle it. `started` is the end of the one before; returns its own."""
+        waited = started - task.queued_at
+        if waited > SHORT:
+            tally.wait_counts[bisect_left(BUCKETS, waited)] += 1
+        else:
+            tally.wait_counts[0] += 1
+        tally.wait_seconds += waited
+        self._worker.task_started = started
+
+        fn, args, kwargs, context = task.fn, task.args, task.kwargs, task.context
+        task.args = task.kwargs = task.context = None  # the caller may keep the future for long
+        if context is None:
+            run: Any = operator.call
+        else:
+            run = context.run
+            if self._own_variables:
+                run(self._put_own_variables)
+        lock = gate.lock
+        value = error = None
+        gate.task = task
+        gate.depth = 0
+        try:
+            try:
+                lock.release()
+                if gate.wishes:
+                    gate.surrender()
+                if kwargs:
+                    value = run(fn, *args, **kwargs)
+                elif args:
+                    value = run(fn, *args)
+                else:
+                    value = run(fn)
+            except BaseException as raised:
+                error = raised
+            lock.acquire()
+        except BaseException as surfaced:  # GATE 3
+            value, error = None, surfaced
+            gate.regain()
+        gate.depth = 1
+        gate.task = task.fn = fn = args = kwargs = context = run = None
+
+        ended = monotonic()
+        ran = ended - started
+        tally.run_counts[bisect_left(BUCKETS, ran) if ran > SHORT else 0] += 1
+        tally.run_seconds += ran
+        if error is None and not gate.aborted:
+            settled = task.settle(value, None)
+            if not settled:  # by a deadline or a destroy, which counted it
+                tally.spoilt += 1
+        else:
+            settled = self._settle_error(task, error)
+        if settled and task._done_callbacks:
+            task._invoke_callbacks()
+            ended = monotonic()
+        task = error = None  # type: ignore[assignment]  # its traceback knows this frame
+        return ended
+
+    def _settle_error(self, task: Future[Any], error: BaseException | None) -> bool:
+        """The end of a task that raised, or that was aborted, whatever it made of that."""
+        gate, tally = self._worker.gate, self._worker.tally
+        tally.spoilt += 1
+        if gate.aborted:
+            cause, error = error, TaskAbortedError("the task was stopped while it ran")
+            error.__cause__ = cause
+            tally.aborted += 1
+        else:
+            tally.failed += 1
+        if task.settle(None, error):
+            return True
+        if gate.aborted:
+            tally.aborted -= 1
+        else:
+            tally.failed -= 1
+        return False
+
+    def _put_own_variables(self) -> None:
+        for variable, value in self._own_variables.items():
+            variable.set(value)
+
+    def interrupt(self, task: Any) -> bool:
+        """Raise TaskAbort in it. May be asked again while it runs."""
+        return self._may_interrupt and self._worker.gate.request_abort(task) is not False
+
+    def kill(self) -> bool:
+        """Never: a thread cannot be killed."""
+        return False
+
+    def close(self) -> None:
+        """Undo @per_worker, the last made first; then the finalizer; then forget what is kept.
+
+        All of them run. Raises a BaseExceptionGroup of what they raised.
+        """
+        worker, finalizer = self._worker, self._hooks.finalizer
+        steps = worker.teardowns[::-1]
+        if finalizer is not None and self._opened:
+            steps.append(finalizer)  # type: ignore[arg-type]
+        errors = []
+        for step in steps:
+            try:
+                step()
+            except BaseException as error:
+                errors.append(error)
+        worker.teardowns.clear()
+        worker.values.clear()
+        worker.cache.clear()
+        if errors:
+            raise BaseExceptionGroup("while a worker closed", errors)

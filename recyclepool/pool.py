@@ -1,0 +1,316 @@
+"""RecyclePool: the facade. What it promises is in its docstrings; how it keeps that, in the rooms below."""
+
+import difflib
+import inspect
+import itertools
+import math
+import os
+import threading
+import weakref
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
+from typing import Any, Literal, Never, ParamSpec, TypeVar
+
+from recyclepool._engine import Engine, Settings, end_at_exit
+from recyclepool._future import Future
+from recyclepool._gate import guarded, here
+from recyclepool._stats import describe, snapshot
+from recyclepool.backends import BackendFactory, resolve
+from recyclepool.errors import WorkerStartError
+from recyclepool.events import CloseReport, PoolState, PoolStats
+from recyclepool.limits import Limits
+from recyclepool.units import parse_size
+
+__all__ = ["RecyclePool", "pools"]
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+_numbers = itertools.count(1)
+_named: "weakref.WeakValueDictionary[str, RecyclePool]" = weakref.WeakValueDictionary()
+_naming = threading.RLock()
+
+
+class RecyclePool(ThreadPoolExecutor):
+    """A ``ThreadPoolExecutor`` whose workers stay warm, and are replaced one at a time.
+
+    With no options it behaves as the standard's, but for one thing: a task sees a copy of the context
+    variables of the thread that submitted it (``context="worker"`` gives the standard's behaviour).
+
+    The first four parameters are the standard's. The others:
+
+    name: unique among the pools of the process; ``pool-1`` and so on when left out.
+    backend: what carries the tasks: ``"thread"``, or ``backends.Thread(interrupt=False)``.
+    limits: when a worker is replaced: ``Limits(tasks=10_000)``.
+    min_workers: as many are started with the first task or with ``start()``, whatever is queued.
+    cache: the byte budget of each worker's cache: an int, or text such as ``"64MiB"``.
+    context: whose context variables a task sees: ``"submitter"`` or ``"worker"``.
+    finalizer: called without arguments in each worker that was ready, when it goes.
+
+    All methods may be called from any thread. Raises TypeError or ValueError for arguments that make
+    no sense; UnitError, a ValueError, for a size that cannot be read.
+    """
+
+    def __init__(
+        self,
+        max_workers: int | None = None,
+        thread_name_prefix: str = "",
+        initializer: Callable[..., object] | None = None,
+        initargs: Iterable[Any] = (),
+        *,
+        name: str | None = None,
+        backend: str | BackendFactory = "thread",
+        limits: Limits | None = None,
+        min_workers: int = 0,
+        cache: int | str = "64MiB",
+        context: Literal["submitter", "worker"] | None = None,
+        finalizer: Callable[[], object] | None = None,
+        **unknown: Never,
+    ) -> None:
+        if unknown:
+            raise TypeError(_unknown_keyword(next(iter(unknown))))
+        size = _max_workers(max_workers)
+        factory = resolve(backend)
+        self._isolated = _context(context, factory)
+        limits = _limits(limits)
+        settings = Settings(
+            name=(known_as := _name(self, name)),
+            size=size,
+            min_workers=_min_workers(min_workers, size),
+            thread_names=thread_name_prefix or known_as,
+            backend=factory,
+            limits=limits,
+            cache=parse_size(cache, name="cache"),
+            initializer=_callable("initializer", initializer),
+            initargs=tuple(initargs),
+            finalizer=_callable("finalizer", finalizer),
+        )
+        self._engine = engine = Engine(settings)
+        end_at_exit(engine)
+        # A dropped pool drains and ends. The engine's drivers keep the engine, and it this reference.
+        engine.facade = weakref.ref(self, lambda _: engine.shut_down() and None)
+
+    # -- tasks ------------------------------------------------------------------------------------
+
+    def submit(  # type: ignore[override]  # a future of ours is a future of theirs
+        self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs
+    ) -> Future[T]:
+        """Have ``fn(*args, **kwargs)`` run by a worker; the future stands for its result.
+
+        Raises PoolClosedError while the pool closes and after ``shutdown()``, BrokenRecyclePool when
+        its workers cannot be started, WorkerStartError when there is no thread to be had.
+        """
+        task = Future(fn, args, kwargs, copy_context() if self._isolated else None)
+        gate = here.gate
+        if gate is not None:
+            gate.enter()  # GATE 4
+        try:
+            dispatch = self._engine.dispatch
+            try:
+                if not dispatch.put(task):
+                    raise self._engine.reject()
+            except WorkerStartError:
+                if dispatch.take_back(task):
+                    raise
+        finally:
+            if gate is not None:
+                gate.leave()
+        return task
+
+    # -- life -------------------------------------------------------------------------------------
+
+    def start(self) -> Future[int]:
+        """Start ``min_workers`` now, and not with the first task: the warm-up, or the reopening.
+
+        The future is settled with the number of workers that serve as soon as ``min_workers`` do; with
+        PoolClosedError if the pool is closed before, with WorkerStartError if one cannot be started.
+        """
+        return guarded(self._engine.start)
+
+    def close(self, timeout: float | None = None) -> CloseReport:
+        """Finish everything accepted, then have every worker go and give its memory back.
+
+        Waits for that, `timeout` seconds at most: what is left then is stopped as by ``destroy()``,
+        within half a second. Afterwards the pool may be used again: the next ``submit`` or ``start``
+        opens it. Calls that come together join in one operation. From one of the pool's own tasks or
+        callbacks it raises RuntimeError: it would wait for itself.
+        """
+        self._refuse_own_task("close()")
+        return self._engine.close(_seconds("timeout", timeout))
+
+    def destroy(self, grace: float = 1.0) -> CloseReport:
+        """Stop everything now. Afterwards the pool may be used again, as after ``close()``.
+
+        Queued tasks are cancelled; the futures of running ones get TaskAbortedError at once, the tasks
+        themselves TaskAbort, raised where they are. A worker whose task has not ended after `grace`
+        seconds is given up, and told of in the report with its stack. From one of the pool's own tasks
+        or callbacks it raises RuntimeError.
+        """
+        self._refuse_own_task("destroy()")
+        seconds = _seconds("grace", grace)
+        if seconds is None:
+            raise TypeError("grace=None: write how many seconds a task may take to stop, such as 1.0")
+        return self._engine.destroy(seconds)
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """End the pool for good, as the standard's does: what was accepted is finished.
+
+        With ``cancel_futures`` what is queued is cancelled instead. With ``wait`` it returns when all
+        is done. From one of the pool's own tasks only ``wait=False`` is possible.
+        """
+        if wait:
+            self._refuse_own_task("shutdown(wait=True)")
+        guarded(self._engine.shut_down, cancel_futures, wait)
+
+    def _refuse_own_task(self, verb: str) -> None:
+        worker = here.worker
+        if worker is not None and worker.crew is self._engine:
+            raise RuntimeError(
+                f"{verb} was called from one of the tasks or callbacks of {self!r}: "
+                f"it would wait for itself. Call it from another thread, or shutdown(wait=False)"
+            )
+
+    # -- looking ----------------------------------------------------------------------------------
+
+    def stats(self) -> PoolStats:
+        """The pool's figures at this moment. Changes nothing and waits for nothing."""
+        return guarded(snapshot, self._engine)
+
+    def __repr__(self) -> str:
+        return f"<RecyclePool {self._engine.settings.name!r} {guarded(describe, self._engine)}>"
+
+    @property
+    def name(self) -> str:
+        """What it is called in stats and labels: unique among the pools of the process."""
+        return self._engine.settings.name
+
+    # What programs read of the standard's to watch it.
+
+    @property
+    def _max_workers(self) -> int:
+        return self._engine.roster.size
+
+    @property
+    def _threads(self) -> set[threading.Thread]:
+        return {w.thread for w in self._engine.roster.workers.copy() if w.thread is not None}
+
+    @property
+    def _work_queue(self) -> "_QueueView":
+        return _QueueView(self._engine)
+
+    @property
+    def _broken(self) -> str | bool:
+        return self._engine.roster.broken is not None and str(self._engine.refusal())
+
+    @property
+    def _shutdown(self) -> bool:
+        return self._engine.roster.terminal
+
+
+class _QueueView:
+    """What monitors ask of ``_work_queue``."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def qsize(self) -> int:
+        """How many tasks are queued."""
+        return len(self._engine.dispatch.queue)
+
+    def empty(self) -> bool:
+        """Is none?"""
+        return not self._engine.dispatch.queue
+
+
+def pools() -> tuple[RecyclePool, ...]:
+    """The pools of this process that were not shut down, by name."""
+    with _naming:
+        alive = sorted(_named.items())
+    return tuple(pool for _, pool in alive if not pool._shutdown)
+
+
+# -- arguments ------------------------------------------------------------------------------------
+
+
+def _unknown_keyword(word: str) -> str:
+    parameters = inspect.signature(RecyclePool.__init__).parameters.values()
+    known = [p.name for p in parameters if p.kind is not p.VAR_KEYWORD and p.name != "self"]
+    close = difflib.get_close_matches(word, known, n=1)
+    hint = f"did you mean {close[0]!r}?" if close else "known are " + ", ".join(known)
+    return f"RecyclePool() has no parameter {word!r}: {hint}"
+
+
+def _whole_number(name: str, value: Any, example: str) -> int:
+    if isinstance(value, bool) or not hasattr(type(value), "__index__"):
+        raise TypeError(f"{name}={value!r}: write a whole number, such as {name}={example}")
+    return int(value.__index__())
+
+
+def _max_workers(value: int | None) -> int:
+    if value is None:  # the standard's number
+        return min(32, (getattr(os, "process_cpu_count", os.cpu_count)() or 1) + 4)
+    digits = value if isinstance(value, str) and value.isdigit() else "4"
+    size = _whole_number("max_workers", value, digits)
+    if size <= 0:
+        raise ValueError(
+            f"max_workers must be greater than 0, and is {size}: "
+            f"write 1 or more, or leave it out for the standard's number"
+        )
+    return size
+
+
+def _min_workers(value: int, size: int) -> int:
+    least = _whole_number("min_workers", value, "1")
+    if not 0 <= least <= size:
+        raise ValueError(f"min_workers={least}: write 0 to max_workers, which is {size}")
+    return least
+
+
+def _limits(value: Limits | None) -> Limits:
+    if value is None:
+        return Limits()
+    if not isinstance(value, Limits):
+        raise TypeError(
+            f"limits={value!r}: write limits=Limits(tasks=10_000), with recyclepool's Limits, or None"
+        )
+    return value
+
+
+def _callable(name: str, value: Any) -> Any:
+    if value is not None and not callable(value):
+        raise TypeError(
+            f"{name} must be a callable, and is {value!r}: write the function's name, without ()"
+        )
+    return value
+
+
+def _context(value: str | None, backend: BackendFactory) -> bool:
+    """Does a task see its submitter's context variables?"""
+    if value is None:
+        return backend.shares_objects
+    if value not in ("submitter", "worker"):
+        raise ValueError(f'context={value!r}: write "submitter" or "worker", or None')
+    return value == "submitter"
+
+
+def _seconds(name: str, value: float | None) -> float | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or math.isnan(value):
+        raise TypeError(f"{name}={value!r}: write seconds as a number, such as {name}=5.0")
+    return max(0.0, value)
+
+
+def _name(pool: RecyclePool, wanted: str | None) -> str:
+    """Take a name for the pool. One that is shut down or gone leaves its own free."""
+    if wanted is not None and not (isinstance(wanted, str) and wanted):
+        raise TypeError(f"name={wanted!r}: write a word, such as name='images'")
+    with _naming:
+        names = [wanted] if wanted else (f"pool-{number}" for number in _numbers)
+        for name in names:
+            holder = _named.get(name)
+            if holder is None or holder._engine.roster.state is PoolState.SHUTDOWN:
+                _named[name] = pool
+                return name
+    raise ValueError(f"name={wanted!r} is taken by {holder!r}: names are unique in a process")

@@ -1,0 +1,140 @@
+"""What a task sees of its worker: ``current_worker()`` and ``@per_worker``."""
+
+import functools
+import inspect
+from collections.abc import Callable, Generator
+from typing import Any, Generic, TypeVar, overload
+
+from recyclepool._gate import Flag, here
+from recyclepool._worker import Worker
+from recyclepool.cache import WorkerCache
+from recyclepool.errors import OutsideWorkerError
+from recyclepool.events import Reason
+
+__all__ = ["CurrentWorker", "current_worker", "per_worker"]
+
+T = TypeVar("T")
+D = TypeVar("D")
+
+_RAISE: Any = object()
+_MAKING: Any = object()
+
+
+class CurrentWorker:
+    """The worker that runs the calling task, initializer or finalizer."""
+
+    __slots__ = ("_worker",)
+
+    def __init__(self, worker: Worker) -> None:
+        self._worker = worker
+
+    @property
+    def slot(self) -> int:
+        """Its stable place: 0 to max_workers - 1."""
+        return self._worker.slot
+
+    @property
+    def generation(self) -> int:
+        """How many workers have held its slot, with this one: 1 for the first."""
+        return self._worker.generation
+
+    @property
+    def cache(self) -> WorkerCache:
+        """Its own cache, which goes when it goes."""
+        return self._worker.cache
+
+    @property
+    def stopping(self) -> Flag:
+        """Set when it is to go: ``is_set()`` and ``wait(timeout)``, from any thread."""
+        return self._worker.stopping
+
+    @property
+    def leaving(self) -> Reason | None:
+        """Why it is to go, or None: a finalizer learns from it what it is called for."""
+        return self._worker.leaving
+
+    def __repr__(self) -> str:
+        return f"<CurrentWorker slot {self.slot}, generation {self.generation}>"
+
+
+@overload
+def current_worker() -> CurrentWorker: ...
+@overload
+def current_worker(default: D) -> CurrentWorker | D: ...
+def current_worker(default: Any = _RAISE) -> Any:
+    """The worker whose thread this is; outside one `default`, or else OutsideWorkerError."""
+    worker = here.worker
+    if worker is not None:
+        return CurrentWorker(worker)
+    if default is _RAISE:
+        raise OutsideWorkerError(
+            "current_worker() was called outside a worker: it is for tasks, initializers and "
+            "finalizers of a RecyclePool. current_worker(None) gives None here instead"
+        )
+    return default
+
+
+class _PerWorker(Generic[T]):
+    """A factory that is called once for each worker."""
+
+    def __init__(self, factory: Callable[[], Any]) -> None:
+        self._factory = factory
+        self._is_generator = inspect.isgeneratorfunction(factory)
+        functools.update_wrapper(self, factory)
+
+    def __call__(self) -> T:
+        worker = here.worker
+        if worker is None:
+            raise OutsideWorkerError(
+                f"@per_worker {self._factory.__qualname__}() was called outside a worker: "
+                f"call it in a task of a RecyclePool"
+            )
+        try:
+            value: T = worker.values[self]
+        except KeyError:
+            return self._make(worker)
+        if value is _MAKING:
+            raise RecursionError(f"@per_worker {self._factory.__qualname__}() needs itself")
+        return value
+
+    def _make(self, worker: Worker) -> T:
+        worker.values[self] = _MAKING
+        try:
+            made = self._factory()
+            value: T = next(made) if self._is_generator else made
+        except BaseException:
+            del worker.values[self]
+            raise
+        worker.values[self] = value
+        if self._is_generator:
+            worker.teardowns.append(functools.partial(_finish, made, self._factory.__qualname__))
+        return value
+
+    def __repr__(self) -> str:
+        return f"<per_worker {self._factory.__qualname__}>"
+
+
+def _finish(generator: Generator[Any, None, None], name: str) -> None:
+    """Run what stands after the yield."""
+    try:
+        next(generator)
+    except StopIteration:
+        return
+    generator.close()
+    raise RuntimeError(f"@per_worker {name}() has more than one yield")
+
+
+@overload
+def per_worker(factory: Callable[[], Generator[T, None, None]]) -> Callable[[], T]: ...
+@overload
+def per_worker(factory: Callable[[], T]) -> Callable[[], T]: ...
+def per_worker(factory: Callable[[], Any]) -> Callable[[], Any]:
+    """Make a factory whose value is kept: made at the first call in each worker, and gone with it.
+
+    As a generator function it yields the value, and what stands after the ``yield`` runs when the worker
+    retires (the last made goes first, all before the pool's finalizer). A factory that raises is tried
+    again by the next call. Outside a worker a call raises OutsideWorkerError.
+    """
+    if not callable(factory):
+        raise TypeError(f"@per_worker needs a function without arguments, not {factory!r}")
+    return _PerWorker(factory)

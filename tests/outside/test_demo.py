@@ -1,0 +1,439 @@
+import io
+import os
+import pty
+import re
+import signal
+import subprocess
+import sys
+from collections import Counter
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
+
+from recyclepool import demo
+from recyclepool._demo_view import Frame, Screen, line, reasons, table
+from recyclepool.demo import Outcome, Record, compare, link, read, sources
+
+COLOUR = re.compile("\x1b\\[[0-9]*m")
+
+
+# -- the picture
+
+
+def worker(slot, generation=1, state="serving", tasks=0, name=None, running=None):
+    return SimpleNamespace(
+        slot=slot,
+        generation=generation,
+        state=state,
+        tasks=tasks,
+        task_name=name,
+        task_running=running,
+    )
+
+
+def frame(*workers, slots=4, left=None, done=30, total=120):
+    stats = SimpleNamespace(
+        max_workers=slots,
+        queued=90,
+        recycles={"tasks": 3, "close": 4, "lost": 0},
+        wait=SimpleNamespace(sum=15.0, count=30),
+        workers=workers,
+    )
+    return Frame("pass 1 of 2", stats, done, total, seconds=2.0, limit=40, left=left or {})
+
+
+BUSY = frame(
+    worker(0, 3, tasks=12, name="asyncio.base_events", running=0.0213),
+    worker(1, 2, "starting"),
+    worker(2, 5, "retiring", tasks=40, name="json", running=1.5),
+    worker(2, 6, tasks=1),
+    left={0: ["tasks", "close", "tasks"]},
+)
+
+
+def draw(frame, width=79, height=24, colour=False, blocks=False):
+    return table(frame, width, height, colour, blocks)
+
+
+def test_a_row_tells_slot_generation_state_tasks_task_and_why_the_last_went():
+    assert draw(BUSY, 119)[2] == (
+        "   0     3  serving      12/40  "
+        "asyncio.base_events                       21 ms  tasks, close, tasks"
+    )
+
+
+def test_where_room_is_short_a_name_keeps_its_end_and_the_past_its_latest():
+    assert draw(BUSY)[2].split()[4:] == ["…yncio.base_events", "21", "ms", "tasks,", "close"]
+
+
+def test_a_slot_with_several_workers_shows_the_one_that_serves():
+    assert draw(BUSY)[4].split() == ["2", "6", "serving", "1/40"]
+
+
+def test_an_empty_slot_keeps_its_row_and_its_past():
+    assert draw(frame(left={1: ["close"]}))[3].split() == ["1", "-", "-", "close"]
+
+
+def test_a_state_that_the_view_does_not_know_is_shown_as_it_is():
+    assert "stopped" in draw(frame(worker(0, state="stopped")))[2]
+
+
+def test_progress_throughput_wait_and_queue():
+    assert "####" in draw(BUSY)[-2]
+    assert draw(BUSY)[-2].endswith(" 25%  30/120  15/s  waited 0.50 s  queued 90")
+    assert draw(BUSY)[-1] == "left so far: 3 tasks, 4 close"
+
+
+def test_the_bar_is_empty_at_first_and_full_in_the_end():
+    assert "█" not in draw(frame(done=0), blocks=True)[-2]
+    assert "░" not in draw(frame(done=120), blocks=True)[-2]
+    assert "100%" in draw(frame(done=0, total=0))[-2]
+
+
+@pytest.mark.parametrize("width", [1, 20, 40, 79, 119, 300])
+@pytest.mark.parametrize("colour", [False, True])
+def test_no_line_is_wider_than_the_terminal(width, colour):
+    many = [f"{number}tasks" for number in range(100)]
+    lines = draw(replace(BUSY, left=dict.fromkeys(range(4), many)), width, colour=colour)
+    assert max(len(COLOUR.sub("", text)) for text in lines) <= width
+    assert all(text.count("\x1b[0m") * 2 == text.count("\x1b[") for text in lines)
+
+
+def test_more_slots_than_lines():
+    lines = draw(frame(slots=50), height=24)
+    assert len(lines) < 24
+    assert " and 33 more" in lines
+
+
+def test_colour_only_where_it_is_wanted():
+    assert "\x1b[32mserving" in draw(BUSY, colour=True)[2]
+    assert "\x1b" not in "".join(draw(BUSY))
+
+
+def test_one_line_says_it_too():
+    assert line(BUSY) == (
+        "pass 1 of 2: 30/120, 15/s, waited 0.50 s, queued 90, workers 2/4, left: 3 tasks, 4 close"
+    )
+
+
+def test_nothing_yet():
+    assert reasons({"tasks": 0}) == "none"
+    stats = SimpleNamespace(**{**vars(BUSY.stats), "wait": SimpleNamespace(sum=0.0, count=0)})
+    assert "0/s, waited 0.00 s" in line(replace(BUSY, stats=stats, seconds=0.0))
+
+
+# -- the screen
+
+
+class Terminal(io.StringIO):
+    encoding = "utf-8"
+
+    def __init__(self):
+        super().__init__()
+        self.writes = []
+
+    def isatty(self):
+        return True
+
+    def write(self, text):
+        self.writes.append(text)
+        return len(text)
+
+
+@pytest.fixture
+def terminal(monkeypatch):
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    return Terminal()
+
+
+def test_each_write_is_a_whole_picture_and_leaves_the_cursor_shown(terminal):
+    screen = Screen(terminal)
+    for _ in range(3):
+        screen.show(BUSY)
+    screen.say("done")
+    assert len(terminal.writes) == 4
+    assert all(text.startswith("\x1b[?25l") for text in terminal.writes)
+    assert all(text.endswith("\x1b[?25h") for text in terminal.writes)
+
+
+def test_a_frame_is_drawn_over_the_one_before(terminal):
+    screen = Screen(terminal)
+    screen.show(BUSY)
+    screen.show(BUSY)
+    first, second = terminal.writes
+    assert f"\x1b[{first.count(chr(10))}F" in second
+    assert "F" not in COLOUR.sub("", first)[: len("\x1b[?25l") + 4]
+
+
+def test_what_is_said_takes_the_place_of_the_frame_and_stays(terminal):
+    screen = Screen(terminal)
+    screen.show(BUSY)
+    screen.say("done")
+    screen.show(BUSY)
+    _, said, after = terminal.writes
+    assert said.startswith("\x1b[?25l\x1b[8F\x1b[Jdone\n")
+    assert "F" not in after[:10]
+
+
+def test_a_new_width_begins_afresh(terminal, monkeypatch):
+    screen = Screen(terminal)
+    screen.show(BUSY)
+    monkeypatch.setenv("COLUMNS", "60")
+    screen.show(BUSY)
+    assert not terminal.writes[1].startswith("\x1b[?25l\x1b[8F")
+
+
+def test_no_color_is_respected(terminal, monkeypatch):
+    Screen(terminal).show(BUSY)
+    assert COLOUR.search(terminal.writes[0])
+    monkeypatch.setenv("NO_COLOR", "1")
+    Screen(terminal).show(BUSY)
+    assert not COLOUR.search(terminal.writes[1])
+
+
+def test_what_is_no_terminal_gets_a_plain_line_a_second(terminal, monkeypatch):
+    out = io.StringIO()
+    times = [10.0, 10.5, 10.9, 11.0, 11.5, 12.1]
+    screen = Screen(out, iter(times).__next__)
+    for _ in times:
+        screen.show(BUSY)
+    assert out.getvalue() == f"{line(BUSY)}\n" * 3
+    monkeypatch.setenv("TERM", "dumb")
+    assert not Screen(terminal).live
+
+
+# -- the job
+
+
+@pytest.fixture
+def library(tmp_path):
+    """A small standard library."""
+    for name, text in {
+        "os.py": "def getcwd(): ...\nif 1:\n    sep = '/'\n",
+        "user.py": "import os, sys\nfrom os import sep, nothing\nprint(os.getcwd, sys.path)\n",
+        "_private.py": "",
+        "huge.py": "#" * (demo.LARGEST + 1),
+        "json/__init__.py": "from . import decoder\nfrom .decoder import Decoder\n",
+        "json/decoder.py": "from os import *\nclass Decoder:\n    def go(self): ...\n",
+        "json/deep/user.py": "from .. import decoder\nfrom ..decoder import gone\n",
+        "json/tests/test_it.py": "",
+        "idlelib/idle.py": "",
+    }.items():
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    (tmp_path / "dangling.py").symlink_to(tmp_path / "nowhere.py")
+    return tmp_path
+
+
+def test_the_files_are_always_the_same_ones_in_the_same_order(library):
+    assert list(sources(library)) == ["json", "json.decoder", "json.deep.user", "os", "user"]
+
+
+def test_reading_counts_what_is_there(library):
+    identifiers = Counter()
+    record = read(sources(library)["json.decoder"], identifiers)
+    assert (record.task, record.facts[:3]) == ("read json.decoder", (3, 1, 1))
+    read(sources(library)["user"], identifiers)
+    assert identifiers == {"os": 1, "sys": 1, "print": 1}
+
+
+def test_linking_finds_where_names_come_from(library):
+    files = sources(library)
+    facts = {module: dict(link(files[module], files, {}).facts) for module in files}
+    assert facts["user"] == {"defined": 2, "missing": 1, "elsewhere": 1}
+    assert facts["json"] == {"defined": 2}
+    assert facts["json.deep.user"] == {"defined": 1, "dynamic": 1}
+
+
+def test_linking_uses_what_the_worker_remembers(library):
+    files = sources(library)
+    cache = {}
+    first = link(files["user"], files, cache)
+    (library / "os.py").unlink()
+    assert link(files["user"], files, cache) == first
+    assert set(cache) == {"user", "os"}
+
+
+def test_without_sources_it_says_so_and_exits_2(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(demo.sysconfig, "get_path", lambda name: str(tmp_path / "python.zip"))
+    assert demo.run(workers=1, tasks_per_worker=1) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "found 0 of its files" in err
+
+
+# -- the comparison
+
+A, B = Record("read a", (1,)), Record("read b", (2,))
+EXPECTED = Outcome([A, B], identifiers=Counter(x=2))
+
+
+@pytest.mark.parametrize(
+    ("got", "wrong"),
+    [
+        (Outcome([B, A], ["read a", "read b"], Counter(x=2)), {}),
+        (Outcome([B], ["read a", "read b"], Counter(x=2)), {"lost": ["read a"]}),
+        (Outcome([A, B], ["read b"], Counter(x=2)), {"lost": ["read a"]}),
+        (Outcome([A, B, A], ["read a", "read b"], Counter(x=2)), {"twice": ["read a"]}),
+        (Outcome([A, B], ["read a", "read b", "read b"], Counter(x=2)), {"twice": ["read b"]}),
+        (
+            Outcome([A, Record("read b", (3,))], ["read a", "read b"], Counter(x=2)),
+            {"different": ["read b"]},
+        ),
+        (Outcome([A, B], ["read a", "read b"], Counter(x=1)), {"miscounted": ["x"]}),
+        (Outcome([A, B], ["read a", "read b"], Counter(x=2, y=1)), {"miscounted": ["y"]}),
+        (Outcome([A, B], ["read a", "read b"], Counter(x=2), ["oh"]), {"failed": ["oh"]}),
+    ],
+)
+def test_what_is_wrong_is_found(got, wrong):
+    assert {what: which for what, which in compare(EXPECTED, got).items() if which} == wrong
+
+
+# -- the whole
+
+SMALL = """
+import sys
+from recyclepool import cli, demo
+demo.LARGEST = 4000
+{}
+sys.exit(cli.main(["demo", "--tasks-per-worker", "10"]))
+"""
+
+
+def small(sabotage=""):
+    """A run of the demo over few files, with a change to it."""
+    return [sys.executable, "-c", SMALL.format(sabotage)]
+
+
+def finish(command):
+    return subprocess.run(command, capture_output=True, text=True, timeout=100)
+
+
+def test_the_demo():
+    done = finish([sys.executable, "-m", "recyclepool", "demo"])
+    assert done.stderr == ""
+    assert done.returncode == 0, done.stdout
+    assert "0 lost, 0 twice, 0 different" in done.stdout
+    assert "OK: the same as the sequential run, nothing lost, nothing twice." in done.stdout
+    assert re.search(r"came and went: .*\btasks\b", done.stdout)
+    assert re.search(r"cache +[1-9][0-9]* hits", done.stdout)
+    assert "\x1b" not in done.stdout
+
+
+@pytest.mark.parametrize(("workers", "tasks"), [(1, 1), (9, 1000)])
+def test_other_sizes(workers, tasks):
+    options = f"['demo', '--workers', '{workers}', '--tasks-per-worker', '{tasks}']"
+    done = finish(small(f"sys.exit(cli.main({options}))"))
+    assert (done.returncode, done.stderr) == (0, ""), done.stdout
+
+
+@pytest.mark.parametrize(
+    ("sabotage", "said"),
+    [
+        ("{} if module == 'this' else real(self, module)", "NOT the same"),
+        (
+            "(_ for _ in ()).throw(OSError('gone')) if module == 'this' else real(self, module)",
+            "1 lost",
+        ),
+        ("real(self, 'json' if module == 'this' else module)", "1 lost, 1 twice"),
+        ("[real(self, module) for _ in range(1 + (module == 'this'))][0]", "0 lost, 1 twice"),
+    ],
+)
+def test_a_wrong_result_is_told_and_exits_1(sabotage, said):
+    change = f"real = demo.Crew.read\ndemo.Crew.read = lambda self, module: {sabotage}"
+    done = finish(small(change))
+    assert said in done.stdout
+    assert "NOT the same as the sequential run" in done.stdout
+    assert (done.returncode, done.stderr) == (1, "")
+
+
+# -- Ctrl-C
+
+ENDLESS = """
+def endless(*_):
+    while True:
+        demo.time.sleep(0.01)
+demo.read = endless
+"""
+STUCK = "demo.read = lambda *_: demo.time.sleep(60)"
+SLOW_TO_END = """
+import threading
+def destroy(self):
+    print("ending", flush=True)
+    threading.Event().wait()
+demo.RecyclePool.destroy = destroy
+"""
+
+
+def until(text, read):
+    """Read until `text` came: "pass 1" says that the pool runs."""
+    seen = b""
+    while text not in seen:
+        more = read()
+        assert more, seen
+        seen += more
+    return seen
+
+
+@pytest.mark.parametrize("tasks", [ENDLESS, STUCK], ids=["endless", "stuck"])
+def test_ctrl_c_ends_it_cleanly_where_there_is_no_terminal(tasks):
+    with subprocess.Popen(small(tasks), stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout
+        assert process.stderr
+        until(b"pass 1", process.stdout.readline)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(20) == 130
+        assert b"interrupted: 0 tasks done" in process.stdout.read()
+        assert process.stderr.read() == b""
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+def test_it_leaves_a_terminal_in_order(signum):
+    ours, process = on_a_terminal(ENDLESS)
+    with process:
+        seen = until(b"pass 1", lambda: os.read(ours, 4096))
+        process.send_signal(signum)
+        seen += rest(ours)
+        assert process.wait(20) == 128 + signum
+    assert b"interrupted: 0 tasks done" in seen
+    assert b"Traceback" not in seen
+    assert seen.rindex(b"\x1b[?25h") > seen.rindex(b"\x1b[?25l")
+
+
+def test_a_second_ctrl_c_ends_it_at_once():
+    ours, process = on_a_terminal(ENDLESS + SLOW_TO_END)
+    with process:
+        seen = until(b"pass 1", lambda: os.read(ours, 4096))
+        process.send_signal(signal.SIGINT)
+        seen += until(b"ending", lambda: os.read(ours, 4096))
+        process.send_signal(signal.SIGINT)
+        seen += rest(ours)
+        assert process.wait(20) == 130
+    assert b"Traceback" not in seen
+    assert seen.rindex(b"\x1b[?25h") > seen.rindex(b"\x1b[?25l")
+
+
+def on_a_terminal(sabotage):
+    ours, theirs = pty.openpty()
+    environment = {**os.environ, "TERM": "xterm"}
+    process = subprocess.Popen(
+        small(sabotage), stdin=theirs, stdout=theirs, stderr=theirs, env=environment
+    )
+    os.close(theirs)
+    return ours, process
+
+
+def rest(descriptor):
+    """What comes until the other side is closed."""
+    seen = b""
+    try:
+        while more := os.read(descriptor, 4096):
+            seen += more
+    except OSError:  # how a pseudo-terminal tells its end
+        pass
+    os.close(descriptor)
+    return seen
