@@ -40,7 +40,7 @@ def measure(python: str, rows: list[Row], quick: bool) -> Section:
         print(f"measuring {row.key}", file=sys.stderr, flush=True)
         args = ("-m", "benchmarks.child", row.key, str(row.cores or 0), str(int(quick)))
         try:
-            answer = json.loads(run(*args, python=python))
+            answer = json.loads(run(*args, python=python, seconds=120 if quick else 900))
         except (subprocess.SubprocessError, ValueError) as error:
             print(f"{row.key} failed: {error}", file=sys.stderr, flush=True)
             measured[row] = None

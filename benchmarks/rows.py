@@ -109,7 +109,8 @@ def throughput_rows() -> Iterable[Row]:
             unit="us a task",
             must=2.8,
             aim=4.0,
-            note="throughput: stats and context variables on, no age or hang limit yet",
+            note="throughput: stats on, contexts carried (the submitter has a variable set);"
+            " no age or hang limit yet",
         )
 
 
@@ -126,8 +127,8 @@ def round_trip_rows() -> Iterable[Row]:
                 must=0.85 if cores == 1 else None,
                 aim=1.1 if cores == 1 else None,
                 cores=cores,
-                note="round trip: pinned to the cores, fresh pools each round; on two cores"
-                " placement decides, so it is reported only",
+                note="round trip: pinned to the cores, contexts carried, fresh pools each round;"
+                " on two cores placement decides, so it is reported only",
             )
 
 
@@ -143,7 +144,7 @@ ROWS = (
         better="lower",
         must=0.35,
         aim=0.22,
-        note="memory: growth of the resident set, a fresh process for each sample",
+        note="memory: growth of the resident set, contexts carried; a fresh process a sample",
     ),
     Row(
         key="import",

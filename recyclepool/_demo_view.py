@@ -15,7 +15,17 @@ from typing import TextIO
 
 from recyclepool.events import PoolStats, WorkerStats
 
-__all__ = ["Frame", "Interrupted", "Screen", "Stop", "line", "reasons", "table"]
+__all__ = [
+    "Frame",
+    "Interrupted",
+    "Screen",
+    "Stop",
+    "about_the_gil",
+    "details",
+    "line",
+    "reasons",
+    "table",
+]
 
 HIDE_CURSOR, SHOW_CURSOR = "\x1b[?25l", "\x1b[?25h"
 CLEAR_BELOW, CLEAR_RIGHT = "\x1b[J", "\x1b[K"
@@ -38,6 +48,7 @@ class Frame:
     total: int
     seconds: float
     limit: int
+    now: Mapping[int, str]  # slot -> what its worker works on, or did
     left: Mapping[int, Sequence[str]]  # slot -> why its workers went, the latest first
 
     @property
@@ -54,6 +65,25 @@ class Frame:
 def reasons(recycles: Mapping[str, int]) -> str:
     """``{"tasks": 3, "close": 4}`` -> ``3 tasks, 4 close``."""
     return ", ".join(f"{count} {reason}" for reason, count in recycles.items() if count) or "none"
+
+
+def details(wrong: Mapping[str, Sequence[str]]) -> str:
+    """A line for each thing that is wrong, with the first few cases of it."""
+    return "".join(
+        f"{what}: {', '.join(cases[:5])}{' ...' if len(cases) > 5 else ''}\n"
+        for what, cases in wrong.items()
+        if cases
+    )
+
+
+def about_the_gil() -> str:
+    """Why the pool is not faster; or, on a free-threaded build, why it may be."""
+    if getattr(sys, "_is_gil_enabled", lambda: True)():
+        return (
+            "Threads share the GIL, and each new worker begins with a cold cache:\n"
+            "this shows recycling, not speed-up."
+        )
+    return "Without the GIL threads share the work; each new worker begins with a cold cache."
 
 
 def line(frame: Frame) -> str:
@@ -96,9 +126,11 @@ def _row(frame: Frame, slot: int, now: int, past: int) -> list[Piece]:
         left = longer
     if worker is None:
         return [(f"{slot:>4}     -  {'-':<9}  {'':>{9 + now}}  {'':>7}  {left}", PLAIN)]
-    name = worker.task_name or ""
-    name = name if len(name) <= now else "…" + name[1 - now :]
-    running = "" if worker.task_running is None else f"{worker.task_running * 1000:.0f} ms"
+    name = running = ""
+    if worker.task_running is not None:
+        name = frame.now.get(slot, "")
+        name = name if len(name) <= now else f"…{name[1 - now :]}"
+        running = f"{worker.task_running * 1000:.0f} ms"
     tasks = f"{worker.tasks}/{frame.limit}"
     return [
         (f"{slot:>4}  {worker.generation:>4}  ", PLAIN),
@@ -115,9 +147,10 @@ def _holder(workers: Iterable[WorkerStats], slot: int) -> WorkerStats | None:
 
 def _progress(frame: Frame, width: int, blocks: bool) -> list[Piece]:
     share = frame.done / frame.total if frame.total else 1.0
+    digits = len(str(frame.total))
     tail = (
-        f" {share:4.0%}  {frame.done}/{frame.total}  {frame.rate:.0f}/s  "
-        f"waited {frame.waited:.2f} s  queued {frame.stats.queued}"
+        f" {share:4.0%}  {frame.done:>{digits}}/{frame.total} {frame.rate:>4.0f}/s  "
+        f"waited {frame.waited:.2f} s  queued {frame.stats.queued:>{digits}}"
     )
     size = max(8, min(60, width - len(tail)))
     full = int(size * share)

@@ -1,50 +1,57 @@
 """DISPATCH: how tasks and workers meet. No lock, no lost wake-up, no stranded task.
 
-Two containers: a deque of tasks, and a stack of the wake locks of idle workers. Their single operations
-are atomic, and there is no lock around them: so none can be left held, waited for by a thread that
-holds the GIL, or taken twice by a signal handler or a finalizer that submits. Those are just like one
-more thread.
+Two containers: a deque of tasks, and a stack of the wake locks of idle workers. Their single
+operations are atomic, and there is no lock around them: so none can be left held, waited for by a
+thread that holds the GIL, or taken twice by a signal handler or a finalizer that submits. Those
+are just like one more thread.
 
-The rule: WHOEVER ADDS TO ONE SIDE LOOKS AT THE OTHER AFTERWARDS; when both have something, wake one.
+The rule: WHOEVER ADDS TO ONE SIDE LOOKS AT THE OTHER AFTERWARDS; when both have something, wake
+one.
 
-1. ``put``: append the task; then look: somebody idle -> take the last one out of the stack and wake it,
-   in one C call; else, a vacancy -> have the engine start a worker. The look stands in a ``finally``.
+1. ``put``: append the task; then look: somebody idle -> take the last one out of the stack and
+wake it,
+   in one C call; else, a vacancy -> have the engine start a worker. The look stands in a
+   ``finally``.
 2. A busy worker takes its next task by popleft, without looking at anything but its own mark.
 3. A worker that finds none appends itself to the stack, then looks at the queue, at its mark and at
-   ``closing``, and wakes one if there is a task (as a rule itself); then it sleeps on its wake lock.
-   Woken, it goes on with 2.
+   ``closing``, and wakes one if there is a task (as a rule itself); then it sleeps on its wake
+   lock. Woken, it goes on with 2.
 
-No task waits beside an idle worker. Count Q tasks queued, I workers idle, S workers awake whose next
-step is popleft, Ls and Lw looks that are still to come, of submitters and of workers. Always
+No task waits beside an idle worker. Count Q tasks queued, I workers idle, S workers awake whose
+next step is popleft, Ls and Lw looks that are still to come, of submitters and of workers. Always
 
                           Q <= S + Ls    or    I <= Lw
 
    append (Q+1, Ls+1)         keeps both         popleft finds one (Q-1, S-1)   keeps both
-   publish (I+1, Lw+1)        keeps both         popleft finds none             Q = 0: the first holds
-   a submitter's look (Ls-1): I > 0: wakes (I-1, S+1), keeps both; I = 0: the second holds
-   a worker's look (Lw-1): Q > 0 and I > 0: wakes (I-1, S+1), keeps both; else one is 0: it holds
-   a task ends (S+1)          keeps both         a worker starts (S+1)          keeps both
-   a worker goes for good     counts as an append: whoever makes a vacancy looks (engine)
+   publish (I+1, Lw+1)        keeps both         popleft finds none             Q = 0: the first
+   holds a submitter's look (Ls-1): I > 0: wakes (I-1, S+1), keeps both; I = 0: the second holds a
+   worker's look (Lw-1): Q > 0 and I > 0: wakes (I-1, S+1), keeps both; else one is 0: it holds a
+   task ends (S+1)          keeps both         a worker starts (S+1)          keeps both a worker
+   goes for good     counts as an append: whoever makes a vacancy looks (engine)
 
-When all looks are done, each queued task has a worker of its own that is about to take one, or nobody
-is idle.
+When all looks are done, each queued task has a worker of its own that is about to take one, or
+nobody is idle.
 
-4. A wake lock is released once for each time that it was in the stack, because one taker gets it, and
+4. A wake lock is released once for each time that it was in the stack, because one taker gets it,
+and
    takes and wakes in one C call: an interrupt cannot come between.
 5. Closing: ``closing`` goes up, then all are woken. A worker publishes itself, then reads it: none
    sleeps on.
-6. ``put`` reads ``closing`` again after its append. Not set: the append came before it was; a worker
-   leaves only after a popleft that failed AFTER it read ``closing``, so that one saw the task or somebody
-   had it. Set: ``put`` takes the task back and says no, or a worker has it and it is accepted.
-7. Retire marks a worker, THEN tries to take it out of the stack; a worker publishes itself, THEN reads
-   its mark, and it reads its mark before each popleft. The other way round, a worker that is falling
-   asleep would be missed for ever.
+6. ``put`` reads ``closing`` again after its append. Not set: the append came before it was; a
+worker
+   leaves only after a popleft that failed AFTER it read ``closing``, so that one saw the task or
+   somebody had it. Set: ``put`` takes the task back and says no, or a worker has it and it is
+   accepted.
+7. Retire marks a worker, THEN tries to take it out of the stack; a worker publishes itself, THEN
+reads
+   its mark, and it reads its mark before each popleft. The other way round, a worker that is
+   falling asleep would be missed for ever.
 
-An epoch is one Dispatch. None is ever reopened: ``submit`` reads the engine's once and uses only that,
-workers keep theirs. So nothing that is late touches the epoch after it.
+An epoch is one Dispatch. None is ever reopened: ``submit`` reads the engine's once and uses only
+that, workers keep theirs. So nothing that is late touches the epoch after it.
 
-Free-threaded builds: each single operation is atomic there too, but ``if idle`` is a plain read that may
-be served early. There the looks must call pop and popleft, which lock their container.
+Free-threaded builds: each single operation is atomic there too, but ``if idle`` is a plain read
+that may be served early. There the looks must call pop and popleft, which lock their container.
 """
 
 import operator
@@ -59,6 +66,8 @@ if TYPE_CHECKING:
     from recyclepool._worker import Worker
 
 __all__ = ["Dispatch"]
+
+_call: Callable[[Any], object] = operator.call
 
 
 class Dispatch:
@@ -80,6 +89,8 @@ class Dispatch:
 
     def put(self, task: Future[Any]) -> bool:
         """Accept a task (DISPATCH 1, 6). False: closing, and nobody will run it."""
+        if self.closing:
+            return False
         try:
             self.queue.append(task)
         finally:
@@ -112,18 +123,21 @@ class Dispatch:
         """Sleep until there may be a task, or a reason to go (DISPATCH 3, 5, 7). True: closing."""
         if self.closing:
             return True
+        worker.resting = True
         self.idle.append(worker.wake)
         if worker.leaving is not None or self.closing:
             self.rouse(worker)
         elif self.queue:
             self.look()
         worker.wake.acquire()
+        worker.resting = False
         return self.closing
 
     def rouse(self, worker: "Worker") -> None:
-        """Take this worker out of the stack and wake it, in one C call. Not in it: nothing to do."""
+        """Take this worker out of the stack and wake it, in one C call. Not in it: nothing."""
         try:
-            list(map(operator.call, (partial(self.idle.remove, worker.wake), worker.wake.release)))
+            wake = worker.wake
+            list(map(_call, (partial(self.idle.remove, wake), wake.release)))
         except ValueError:
             pass  # busy, or somebody else took it out, and woke it
 

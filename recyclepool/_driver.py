@@ -23,8 +23,8 @@ class Crew(Protocol):
     def start_failed(self, worker: Worker, error: BaseException) -> None:
         """It could not be opened; its thread is about to end."""
 
-    def retire(self, worker: Worker, reason: Reason) -> None:
-        """It takes no further task. Told before its teardown runs, so that nobody waits for that."""
+    def vacate(self, worker: Worker, reason: Reason) -> None:
+        """It takes no further task. Told before its teardown, so that nobody waits for that."""
 
     def left(self, worker: Worker) -> None:
         """Its thread is about to end."""
@@ -33,8 +33,9 @@ class Crew(Protocol):
 def drive(worker: Worker, crew: Crew) -> None:
     """Be the thread of `worker`, unless another is already.
 
-    The thread holds the worker's gate from here to its end, except while a task runs (GATE 1). It knows
-    the engine, and never the facade: a pool that nobody holds any more is not kept by its workers.
+    The thread holds the worker's gate from here to its end, except while a task runs (GATE 1). It
+    knows the engine, and never the facade: a pool that nobody holds any more is not kept by its
+    workers.
     """
     if not worker.board():
         return
@@ -42,7 +43,7 @@ def drive(worker: Worker, crew: Crew) -> None:
     gate.lock.acquire()
     gate.thread_id = threading.get_ident()
     worker.thread = threading.current_thread()
-    here.gate, here.worker = gate, worker
+    here.gate, here.worker, here.crew = gate, worker, crew
     try:
         try:
             worker.backend.open()
@@ -53,16 +54,18 @@ def drive(worker: Worker, crew: Crew) -> None:
             crew.start_failed(worker, error)
             return
         crew.ready(worker)
+        worker.admission.acquire()
+        reason = Reason.CLOSE
         try:
             worker.backend.serve()
         except BaseException:
             logger.critical("a worker of recyclepool died", exc_info=True)
-            crew.retire(worker, Reason.LOST)
-        crew.retire(worker, worker.leaving or Reason.CLOSE)
+            reason = Reason.LOST
+        crew.vacate(worker, reason)
         _close(worker)
         crew.left(worker)
     finally:
-        here.gate = here.worker = None
+        here.gate = here.worker = here.crew = None
         gate.lock.release()
 
 

@@ -1,20 +1,24 @@
 """SETTLE: who decides a future's end, and how those who wait learn of it.
 
 1. A future has one RLock, made with it. Every change of state is made while it is held.
-2. The Condition that wait(), as_completed() and asyncio.wrap_future() ask for is built when they ask,
-   AROUND that lock, and under it. So whoever holds the Condition holds the lock: for them a state and
-   the notification of it are one step, exactly as with the standard's future.
-3. settle() tests the state and stores the final one under the lock: of several callers (the worker, a
+2. The Condition that wait(), as_completed() and asyncio.wrap_future() ask for is built when they
+ask,
+   AROUND that lock, and under it. So whoever holds the Condition holds the lock: for them a state
+   and the notification of it are one step, exactly as with the standard's future.
+3. settle() tests the state and stores the final one under the lock: of several callers (the
+worker, a
    deadline, a destroy) one gets True. Only that one runs the callbacks, after the lock is released.
-4. A final state never changes again, and result and exception are stored before it. So it may be read
+4. A final state never changes again, and result and exception are stored before it. So it may be
+read
    without the lock: result() of a finished future takes none.
-5. result() of an unfinished one hangs a bare lock on the future, under the lock, after it saw a state
+5. result() of an unfinished one hangs a bare lock on the future, under the lock, after it saw a
+state
    that is not final; who stores a final state later releases it, under the lock. None is missed.
 
-RLock, not Lock: wait(return_when=FIRST_EXCEPTION) calls methods of futures whose Condition it holds,
-and a signal handler may touch the very future which the code that it interrupted has locked. One made
-with the future, not shared or built when needed: a finalizer that the collector runs inside a shared
-section, and that waits for any other future, would deadlock the process.
+RLock, not Lock: wait(return_when=FIRST_EXCEPTION) calls methods of futures whose Condition it
+holds, and a signal handler may touch the very future which the code that it interrupted has
+locked. One made with the future, not shared or built when needed: a finalizer that the collector
+runs inside a shared section, and that waits for any other future, would deadlock the process.
 
 ``acquire`` stands inside the ``try``: on 3.14 even ``with lock:`` looks at the eval breaker between
 taking the lock and entering the block, and a KeyboardInterrupt there leaves it locked for ever.
@@ -71,9 +75,11 @@ class Future(_base.Future[T]):
     ) -> None:
         self._lock = _new_rlock()
         self._state = PENDING
-        self._result = self._exception = self._built = None
+        self._result = self._exception = None
+        self._built: _GatedCondition | None = None
         # They become lists when something is added.
-        self._waiters = self._done_callbacks = ()  # type: ignore[assignment]
+        self._waiters: Any = ()
+        self._done_callbacks: Any = ()
         self._sleepers: Any = ()
         self.fn = fn
         self.args = args
@@ -285,15 +291,16 @@ class Future(_base.Future[T]):
 class _GatedCondition(threading.Condition):
     """A Condition whose block inside a task is an entry point of the pool (GATE 4).
 
-    To notify it wakes those who sleep in the future's own result() too: who keeps a future by hand may
-    set its state under the Condition, and notify, as with the standard's.
+    To notify it wakes those who sleep in the future's own result() too: who keeps a future by hand
+    may set its state under the Condition, and notify, as with the standard's.
     """
 
     def __init__(self, lock: Any, sleepers: list[Any]) -> None:
         super().__init__(lock)
         self._result_sleepers = sleepers
         gated = GatedLock(lock)
-        self.acquire, self.release = gated.acquire, gated.release  # type: ignore[method-assign]
+        self.acquire = gated.acquire  # type: ignore[assignment, method-assign]
+        self.release = gated.release  # type: ignore[method-assign]
 
     def __enter__(self) -> bool:
         return self.acquire()
@@ -312,9 +319,9 @@ class _Waiters(list[Any]):
     """What wait() and as_completed() install on a future.
 
     Their event and lock are taken by the thread that waits and by the driver that settles. An abort
-    could leave the standard's held by a task that waits, and a driver would hang on it for ever. So a
-    waiter that comes from a task gets gated ones. Its installer holds the Conditions of all its futures
-    then: nobody uses the waiter yet.
+    could leave the standard's held by a task that waits, and a driver would hang on it for ever.
+    So a waiter that comes from a task gets gated ones. Its installer holds the Conditions of all
+    its futures then: nobody uses the waiter yet.
     """
 
     def append(self, waiter: Any) -> None:

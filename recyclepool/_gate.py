@@ -5,30 +5,38 @@ worker's thread when that next looks at its eval breaker: possibly much later, a
 looks there after a call, at a backward jump and at the start of a Python function, and never inside
 one C call; "one C call" in these comments means just that.
 
-1. The worker's thread holds its gate (an RLock) except while it runs user code. It lets go of it with
+1. The worker's thread holds its gate (an RLock) except while it runs user code. It lets go of it
+with
    the first call inside the ``try`` that runs a task, and takes it back with the last.
-2. An injector injects only while IT holds the gate, and only while ``gate.task`` is the task that it
-   means. So an abort is injected into user code. It may be injected again while that task still runs:
-   the interpreter swallows one that surfaces in a finalizer or in a weakref callback.
-3. It also surfaces there, or in the call that takes the gate back: that call looks at the eval breaker
-   when it returns, the gate then being ours and injection being over. After it nothing is pending, and
-   nothing can become so while the gate is held. Both such calls (in ``enter`` and where a task is run)
-   stand in a ``try`` that catches what surfaces.
-4. What a task calls of the pool (submit, cancel, result, a Condition's block, close, ...) runs between
-   ``enter`` and ``leave``. So by 3 no abort surfaces in it, its locks are released, its changes whole.
-   Done callbacks run with the gate held too: all of them run.
-5. An injector leaves its wish in ``wishes`` BEFORE it tries the gate; the worker looks at ``wishes``
-   AFTER each release of it. One of the two sees the other: no wish is lost. Whoever carries it out, the
-   injector or the worker (``_surrender``), takes it back under the gate: one wish, one exception.
+2. An injector injects only while IT holds the gate, and only while ``gate.task`` is the task that
+it
+   means. So an abort is injected into user code. It may be injected again while that task still
+   runs: the interpreter swallows one that surfaces in a finalizer or in a weakref callback.
+3. It also surfaces there, or in the call that takes the gate back: that call looks at the eval
+breaker
+   when it returns, the gate then being ours and injection being over. After it nothing is pending,
+   and nothing can become so while the gate is held. Both such calls (in ``enter`` and where a task
+   is run) stand in a ``try`` that catches what surfaces.
+4. What a task calls of the pool (submit, cancel, result, a Condition's block, close, ...) runs
+between
+   ``enter`` and ``leave``. So by 3 no abort surfaces in it, its locks are released, its changes
+   whole. Done callbacks run with the gate held too: all of them run.
+5. An injector leaves its wish in ``wishes`` BEFORE it tries the gate; the worker looks at
+``wishes``
+   AFTER each release of it. One of the two sees the other: no wish is lost. Whoever carries it
+   out, the injector or the worker (``_surrender``), takes it back under the gate: one wish, one
+   exception.
 6. A task that sleeps in the pool's code holds the gate. It shows its ``sleeper``, then looks at
-   ``wishes``; the injector leaves its wish, then looks for the sleeper and wakes it. One sees the other.
-7. A worker whose task was aborted takes no other: who wants an abort retires the worker first. So an
+   ``wishes``; the injector leaves its wish, then looks for the sleeper and wakes it. One sees the
+   other.
+7. A worker whose task was aborted takes no other: who wants an abort retires the worker first. So
+an
    exception that a task swallowed hits nobody else.
 
-A wish names its task. One that comes late (its task is over) matches nothing; the worker forgets such
-wishes before it sleeps, so they keep no task alive. A plain flag "in user code", written by the worker
-and read by the injector, would not do: between the injector's look and its injection the worker may
-enter the pool's code.
+A wish names its task. One that comes late (its task is over) matches nothing; the worker forgets
+such wishes before it sleeps, so they keep no task alive. A plain flag "in user code", written by
+the worker and read by the injector, would not do: between the injector's look and its injection
+the worker may enter the pool's code.
 """
 
 import ctypes
@@ -59,7 +67,9 @@ class Gate:
         self.lock = threading.RLock()
         self.depth = 1  # how many times the worker's thread holds the lock
         self.task: Any = None  # the task that runs
-        self.aborted = False  # an abort was injected or raised: what the task returns does not count
+        self.aborted = (
+            False  # an abort was injected or raised: what the task returns does not count
+        )
         self.wishes: dict[Any, bool] = {}  # the tasks that somebody wants to end
         self.sleeper: Any = None  # the lock on which a task sleeps in the pool's code
         self.thread_id = 0
@@ -96,7 +106,7 @@ class Gate:
             raise TaskAbort
 
     def regain(self) -> None:
-        """Take the lock after an abort surfaced on the way to it: only a debugger's hook makes that."""
+        """Take the lock after an abort surfaced on the way to it: a debugger's hook can do that."""
         while not self.lock._is_owned():  # type: ignore[attr-defined]
             try:
                 self.lock.acquire()
@@ -118,6 +128,8 @@ class Gate:
         if self.task is not task:
             return False
         self.wishes[task] = True
+        if here.gate is self:
+            return None  # we are its thread, in the pool's code
         lock, held = self.lock, []  # type: ignore[var-annotated]
         try:
             # Taken and noted in one C call: no interrupt leaves the gate held unnoticed.
@@ -141,6 +153,7 @@ class _Here(threading.local):
 
     gate: Gate | None = None
     worker: Any = None
+    crew: Any = None  # the engine whose worker, or whose callbacks, this thread runs
 
 
 here = _Here()
@@ -168,7 +181,7 @@ def wake(sleeper: Any) -> None:
 
 
 def sleep_until(over: Callable[[], bool], sleeper: Any, timeout: float | None) -> None:
-    """Sleep on `sleeper` until over(), the timeout, or, inside a task, until its abort is wanted."""
+    """Sleep on `sleeper` until over(), the timeout, or, in a task, until its abort is wanted."""
     deadline = None if timeout is None else monotonic() + timeout
     gate = here.gate
     outer = None
@@ -178,7 +191,9 @@ def sleep_until(over: Callable[[], bool], sleeper: Any, timeout: float | None) -
         while not over() and not (gate is not None and gate.is_due()):
             if deadline is None:
                 sleeper.acquire()
-            elif not sleeper.acquire(True, min(max(0.0, deadline - monotonic()), threading.TIMEOUT_MAX)):
+            elif not sleeper.acquire(
+                True, min(max(0.0, deadline - monotonic()), threading.TIMEOUT_MAX)
+            ):
                 break
     finally:
         if gate is not None:
@@ -190,8 +205,8 @@ def sleep_until(over: Callable[[], bool], sleeper: Any, timeout: float | None) -
 class Flag:
     """An Event that a task can wait for without holding up its abort.
 
-    Any number of threads may set it, look at it and wait for it. A waiter hangs its lock on the flag,
-    then looks; who sets the flag sets it, then wakes the locks: one sees the other.
+    Any number of threads may set it, look at it and wait for it. A waiter hangs its lock on the
+    flag, then looks; who sets the flag sets it, then wakes the locks: one sees the other.
     """
 
     __slots__ = ("_set", "_sleepers")

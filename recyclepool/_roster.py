@@ -1,18 +1,19 @@
 """Who is here, who goes, who is wanted. Decisions only: no threads, no clock, no I/O.
 
-The engine calls these methods one at a time and carries out what they decide. Each may be called again
-after an interrupt broke it off half-way: a second call finishes what the first began, and one too many
-changes nothing.
+The engine calls these methods one at a time and carries out what they decide. Each may be called
+again after an interrupt broke it off half-way: a second call finishes what the first began, and
+one too many changes nothing.
 
-There is one way out, ``retire``, and one way in, ``reconcile``: the arithmetic between what is wanted
-and what is there. Whether a successor is wanted is a property of the pool, not of the farewell: a
-worker that retires leaves ``wanted`` as it is, so a successor follows; an end sets it to nothing.
+There is one way out, ``retire``, and one way in, ``reconcile``: the arithmetic between what is
+wanted and what is there. Whether a successor is wanted is a property of the pool, not of the
+farewell: a worker that retires leaves ``wanted`` as it is, so a successor follows; an end sets it
+to nothing.
 
-``wanted`` grows when a task finds nobody who will take it, and shrinks only when the pool ends, or when
-a start failed.
+``wanted`` grows when a task finds nobody who will take it, and shrinks only when the pool ends, or
+when a start failed.
 
-Invariants (``check``): one active worker a slot; active workers <= size; all workers <= size + surge,
-abandoned ones apart; states only grow; after destroy began no worker starts.
+Invariants (``check``): one active worker a slot; active workers <= size; all workers <= size +
+surge, abandoned ones apart; states only grow; after destroy began no worker starts.
 """
 
 from collections.abc import Callable
@@ -31,7 +32,11 @@ class Roster:
     """The workers of a pool. One thread at a time: see the engine."""
 
     def __init__(
-        self, size: int, new_worker: Callable[[int, int], Worker], min_workers: int = 0, surge: int = 1
+        self,
+        size: int,
+        new_worker: Callable[[int, int], Worker],
+        min_workers: int = 0,
+        surge: int = 1,
     ) -> None:
         self.size = size
         self.min_workers = min_workers
@@ -62,10 +67,10 @@ class Roster:
 
     def vacancies(self) -> int:
         """How many more could be started for a task that finds nobody."""
-        if self.aborting or self.broken or self.state is PoolState.SHUTDOWN:
+        if self.aborting or self.broken is not None or self.state is PoolState.SHUTDOWN:
             return 0
         active = len(self.active())
-        return max(0, min(self.size - active, self.size + self.surge - len(self.workers)))
+        return min(self.size - active, self.size + self.surge - len(self.workers))
 
     def is_over(self, queued: int) -> bool:
         """Has the epoch that closes come to its end?"""
@@ -92,7 +97,7 @@ class Roster:
         self.wanted = max(self.wanted, self.min_workers)
 
     def reconcile(self) -> None:
-        """Add as many workers as are wanted and allowed, each in the lowest slot that nobody holds."""
+        """Add as many workers as are wanted and allowed, each in the lowest slot that is free."""
         active = self.active()
         held = {w.slot for w in active}
         empty = [slot for slot in range(self.size) if slot not in held]
@@ -104,17 +109,19 @@ class Roster:
     # -- a worker's life --------------------------------------------------------------------------
 
     def ready(self, worker: Worker) -> None:
-        """It can take tasks. One that was retired while it started goes on retiring."""
-        self._once_ready = True
-        self._failures = 0
-        self._move(worker, State.SERVING)
+        """It could take tasks. One that was retired while it started goes on retiring."""
+        if worker in self.workers:
+            self._once_ready = True
+            self._failures = 0
+            worker.opened = True
+            self._admit()
 
     def start_failed(self, worker: Worker, error: BaseException) -> None:
         """It could not be made ready, and is gone.
 
         The first ever breaks the pool, as the standard's does: its initializer is wrong. Later ones
-        lower what is wanted, so that the next task that finds nobody tries again, and nothing else does;
-        with nobody serving, five in a row break the pool.
+        lower what is wanted, so that the next task that finds nobody tries again, and nothing else
+        does; with nobody serving, five in a row break the pool.
         """
         if worker in self.workers:
             self._failures += 1
@@ -129,8 +136,8 @@ class Roster:
         if worker in self.workers:
             self.failed_starts += 1
             self._move(worker, State.STOPPED)
-            self.workers.remove(worker)
             self.wanted = min(self.wanted, len(self.active()))
+            self.workers.remove(worker)
 
     def retire(self, worker: Worker, reason: Reason) -> None:
         """THE way out: it takes no further task, and its slot is vacant."""
@@ -139,6 +146,11 @@ class Roster:
             self.recycles[reason] = self.recycles.get(reason, 0) + 1
             self._move(worker, State.RETIRING)
 
+    def vacate(self, worker: Worker) -> None:
+        """It runs no task any more: its teardown is all that is left of it."""
+        worker.vacated = True
+        self._admit()
+
     def left(self, worker: Worker) -> None:
         """Its thread has ended."""
         self._move(worker, State.STOPPED)
@@ -146,6 +158,7 @@ class Roster:
             self.workers.remove(worker)
         if worker in self.abandoned:
             self.abandoned.remove(worker)
+        self._admit()
 
     def abandon(self, worker: Worker) -> None:
         """It does not end, and is given up. Its thread may still come to its end, some day."""
@@ -154,15 +167,28 @@ class Roster:
                 self.abandoned.append(worker)
             self._move(worker, State.ABANDONED)
             self.workers.remove(worker)
+        self._admit()
+
+    def _admit(self) -> None:
+        """Let those serve who are ready, and in whose slot no task runs any more.
+
+        So a successor is warm before it is needed, and a pool never runs more tasks than it has
+        slots.
+        """
+        for worker in self.workers:
+            if worker.state is State.STARTING and worker.opened:
+                same_slot = [w for w in self.workers if w.slot == worker.slot and w is not worker]
+                if all(w.vacated for w in same_slot):
+                    self._move(worker, State.SERVING)
 
     def _move(self, worker: Worker, state: State) -> None:
-        if _ORDER.index(state) > _ORDER.index(worker.state) and worker.state is not State.STOPPED:
+        if _ORDER.index(state) > _ORDER.index(worker.state):
             worker.state = state
 
     # -- the pool's life --------------------------------------------------------------------------
 
     def close(self, *, terminal: bool = False) -> None:
-        """Begin to end the epoch: what is queued is finished, by no more workers than that takes."""
+        """Begin to end the epoch: what is queued is finished, by no more workers than it takes."""
         if self.state is not PoolState.SHUTDOWN:
             self.state = PoolState.CLOSING
             self.terminal = self.terminal or terminal
@@ -174,10 +200,10 @@ class Roster:
 
     def end(self) -> None:
         """The epoch is over: the next one is empty, and may begin."""
-        self.state = PoolState.SHUTDOWN if self.terminal else PoolState.OPEN
         self.aborting = self._once_ready = False
         self.broken = None
-        self.wanted = self._failures = 0
+        self.wanted = 0
+        self.state = PoolState.SHUTDOWN if self.terminal else PoolState.OPEN
 
     def check(self) -> None:
         """The invariants; run after each order in tests and under RECYCLEPOOL_DEBUG=1."""

@@ -12,23 +12,27 @@ __all__ = ["describe", "snapshot"]
 
 
 def snapshot(engine: Engine) -> PoolStats:
-    """The pool's figures. Any thread. Each is exact; together they are of one moment only at rest."""
+    """The pool's figures. Any thread. Each is exact; of one moment together only at rest."""
     settings, roster, now = engine.settings, engine.roster, engine.settings.clock()
+    # Against the way that tasks go: one that moves on between two of these reads is missed rather
+    # than counted twice, and the high-water mark keeps `submitted` from going back for that.
+    with engine.looking:
+        tally = engine.books.total()
+        tasks = [w.gate.task for w in roster.workers.copy()]
+        queued, oldest = _queue(engine, now)
+        running = sum(task is not None and not task.done() for task in tasks)
+        settled = tally.completed + tally.failed + tally.aborted + tally.cancelled
+        submitted = engine.submitted = max(engine.submitted, settled + running + queued)
     workers = _workers(engine, now)
-    busy = sum(w.task_running is not None for w in workers if w.state is not State.ABANDONED)
-    # Newest facts last: a task that moves on between two of these reads is counted in both places
-    # rather than in none, and the high-water mark keeps `submitted` from going back.
-    queued, oldest = _queue(engine, now)
-    tally = engine.books.total()
-    settled = tally.completed + tally.failed + tally.aborted + tally.cancelled
-    engine.submitted = max(engine.submitted, settled + queued + busy)
+    busy = sum(w.idle_for is None and w.state is State.SERVING for w in workers)
+    busy += sum(w.task_running is not None and w.state is State.RETIRING for w in workers)
     return PoolStats(
         name=settings.name,
         backend=settings.backend.name,
         state=roster.state,
         max_workers=roster.size,
         queued=queued,
-        submitted=engine.submitted,
+        submitted=submitted,
         completed=tally.completed,
         failed=tally.failed,
         cancelled=tally.cancelled,
@@ -62,7 +66,7 @@ def _workers(engine: Engine, now: float) -> tuple[WorkerStats, ...]:
 
 def _worker(worker: Worker, now: float) -> WorkerStats:
     task: Any = worker.gate.task
-    idle = task is None and worker.state is State.SERVING
+    idle = worker.resting and worker.state is State.SERVING
     return WorkerStats(
         slot=worker.slot,
         generation=worker.generation,
@@ -94,7 +98,7 @@ def describe(engine: Engine) -> str:
     roster = engine.roster
     workers = roster.workers.copy()
     serving = [w for w in workers if w.state is State.SERVING]
-    busy = sum(w.gate.task is not None for w in serving)
+    busy = sum(not w.resting for w in serving)
     parts = [
         f"{len(serving)}/{roster.size} workers ({len(serving) - busy} idle, {busy} busy)",
         f"{len(engine.dispatch.queue)} queued",

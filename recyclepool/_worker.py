@@ -1,6 +1,7 @@
 """One worker: what is known of it, and what it has counted. Plain data, made of the rooms below."""
 
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any
 
 from recyclepool._dispatch import Dispatch
@@ -8,14 +9,14 @@ from recyclepool._gate import Flag, Gate, new_lock
 from recyclepool.cache import WorkerCache
 from recyclepool.events import BUCKETS, Reason, State
 
-__all__ = ["Tally", "Worker"]
+__all__ = ["Books", "Tally", "Worker"]
 
 
 class Tally:
     """What one worker has counted. Only its own thread writes; anybody may read.
 
-    A run that ends adds one to ``run_counts``, and one to ``spoilt`` unless it ended in a result that
-    its caller got. So the common case costs one increment, and ``completed`` is what is left.
+    A run that ends adds one to ``run_counts``, and one to ``spoilt`` unless it ended in a result
+    that its caller got. So the common case costs one increment, and ``completed`` is what is left.
     """
 
     __slots__ = (
@@ -50,19 +51,42 @@ class Tally:
         return total
 
 
+@dataclass(frozen=True, slots=True)
+class Books:
+    """The tallies still written, and the sum of those that are closed: replaced in one step."""
+
+    open: tuple[Tally, ...] = ()
+    closed: Tally = field(default_factory=Tally)
+
+    def opened(self, tally: Tally) -> "Books":
+        """With one more that is written."""
+        return self if tally in self.open else Books((*self.open, tally), self.closed)
+
+    def closed_for(self, tally: Tally) -> "Books":
+        """With one fewer: nobody writes it any more."""
+        if tally not in self.open:
+            return self
+        return Books(tuple(t for t in self.open if t is not tally), self.closed + tally)
+
+    def total(self) -> Tally:
+        """Everything that was ever counted."""
+        return sum(self.open, self.closed)
+
+
 class Worker:
     """One driver thread and its backend instance, from STARTING to STOPPED or ABANDONED.
 
-    ``state``, ``slot``, ``generation`` and ``reason`` are the roster's; ``leaving`` is the mark that
-    retire sets and the worker reads (DISPATCH 7); the rest is written by the worker's own thread.
+    ``state``, ``slot``, ``generation`` and ``reason`` are the roster's; ``leaving`` is the mark
+    that retire sets and the worker reads (DISPATCH 7); the rest is written by the worker's own
+    thread.
     """
 
     __slots__ = (
         "_boarding",
+        "admission",
         "backend",
         "born",
         "cache",
-        "crew",
         "dispatch",
         "gate",
         "generation",
@@ -70,7 +94,9 @@ class Worker:
         "last_task",
         "launched",
         "leaving",
+        "opened",
         "reason",
+        "resting",
         "slot",
         "state",
         "stopping",
@@ -79,6 +105,7 @@ class Worker:
         "tasks",
         "teardowns",
         "thread",
+        "vacated",
         "values",
         "wake",
     )
@@ -108,13 +135,17 @@ class Worker:
         self.values: dict[Any, Any] = {}  # of @per_worker
         self.teardowns: list[Callable[[], None]] = []
         self.tasks = 0  # started here
+        self.resting = True  # it will take the next task: false from before each popleft
         self.last_task = last_task  # the number of the task after which it goes; 0: none
         self.born = self.idle_since = born
         self.task_started = 0.0
         self.backend: Any = None
-        self.crew: Any = None  # whose worker it is: the engine
         self.thread: Any = None
         self.launched = False
+        self.opened = False  # its backend is ready
+        self.vacated = False  # it runs no task any more
+        self.admission = new_lock()  # released when it may serve, or is to go
+        self.admission.acquire()
         self._boarding = [True]
 
     def board(self) -> bool:

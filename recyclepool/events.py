@@ -34,7 +34,7 @@ class State(StrEnum):
 
 
 class PoolState(StrEnum):
-    """The states of a pool. Broken: it could not start workers; close() or destroy() opens it anew."""
+    """The states of a pool. Broken: it cannot start workers; close() or destroy() opens it anew."""
 
     OPEN = "open"
     CLOSING = "closing"
@@ -52,7 +52,7 @@ class Reason(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Histogram:
-    """How long things took. `counts` has one number more than `buckets`: what was above them all."""
+    """How long things took. `counts` has one number more than `buckets`: for what is above all."""
 
     buckets: tuple[float, ...]
     counts: tuple[int, ...]

@@ -13,8 +13,8 @@ Duration = float | str | timedelta
 class Limits:
     """When a worker is replaced, and how.
 
-    ``tasks``: a worker goes after that many tasks, exactly; its successor starts when the last of them
-    does, in the same slot and of the next generation.
+    ``tasks``: a worker goes after that many tasks, exactly; its successor starts when the last of
+    them does, in the same slot and of the next generation.
 
     The other fields belong to versions to come. Until they work, to set one raises a ValueError.
     """

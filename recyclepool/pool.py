@@ -1,4 +1,4 @@
-"""RecyclePool: the facade. What it promises is in its docstrings; how it keeps that, in the rooms below."""
+"""RecyclePool: the facade. What it promises stands here; how it keeps that, in the rooms below."""
 
 import difflib
 import inspect
@@ -12,7 +12,8 @@ from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from typing import Any, Literal, Never, ParamSpec, TypeVar
 
-from recyclepool._engine import Engine, Settings, end_at_exit
+from recyclepool import _endings
+from recyclepool._engine import Engine, Settings
 from recyclepool._future import Future
 from recyclepool._gate import guarded, here
 from recyclepool._stats import describe, snapshot
@@ -35,8 +36,9 @@ _naming = threading.RLock()
 class RecyclePool(ThreadPoolExecutor):
     """A ``ThreadPoolExecutor`` whose workers stay warm, and are replaced one at a time.
 
-    With no options it behaves as the standard's, but for one thing: a task sees a copy of the context
-    variables of the thread that submitted it (``context="worker"`` gives the standard's behaviour).
+    With no options it behaves as the standard's, but for one thing: a task sees a copy of the
+    context variables of the thread that submitted it (``context="worker"`` gives the standard's
+    behaviour).
 
     The first four parameters are the standard's. The others:
 
@@ -48,8 +50,8 @@ class RecyclePool(ThreadPoolExecutor):
     context: whose context variables a task sees: ``"submitter"`` or ``"worker"``.
     finalizer: called without arguments in each worker that was ready, when it goes.
 
-    All methods may be called from any thread. Raises TypeError or ValueError for arguments that make
-    no sense; UnitError, a ValueError, for a size that cannot be read.
+    All methods may be called from any thread. Raises TypeError or ValueError for arguments that
+    make no sense; UnitError, a ValueError, for a size that cannot be read.
     """
 
     def __init__(
@@ -72,36 +74,47 @@ class RecyclePool(ThreadPoolExecutor):
             raise TypeError(_unknown_keyword(next(iter(unknown))))
         size = _max_workers(max_workers)
         factory = resolve(backend)
-        self._isolated = _context(context, factory)
+        initargs = tuple(initargs)
         limits = _limits(limits)
-        settings = Settings(
-            name=(known_as := _name(self, name)),
-            size=size,
-            min_workers=_min_workers(min_workers, size),
-            thread_names=thread_name_prefix or known_as,
-            backend=factory,
-            limits=limits,
-            cache=parse_size(cache, name="cache"),
-            initializer=_callable("initializer", initializer),
-            initargs=tuple(initargs),
-            finalizer=_callable("finalizer", finalizer),
-        )
-        self._engine = engine = Engine(settings)
-        end_at_exit(engine)
-        # A dropped pool drains and ends. The engine's drivers keep the engine, and it this reference.
-        engine.facade = weakref.ref(self, lambda _: engine.shut_down() and None)
+        least = _min_workers(min_workers, size)
+        budget = parse_size(cache, name="cache")
+        isolated = _context(context, factory)
+        _callable("initializer", initializer)
+        _callable("finalizer", finalizer)
+        with _naming:
+            name = _free_name(name)
+            self._isolated = isolated
+            self._engine = engine = Engine(
+                Settings(
+                    name=name,
+                    size=size,
+                    min_workers=least,
+                    thread_names=thread_name_prefix or name,
+                    backend=factory,
+                    isolated=isolated,
+                    limits=limits,
+                    cache=budget,
+                    initializer=initializer,
+                    initargs=initargs,
+                    finalizer=finalizer,
+                )
+            )
+            _named[name] = self
+        # A dropped pool drains and ends. The engine's drivers keep the engine, and it this
+        # reference.
+        engine.facade = weakref.ref(self, lambda _: engine.end(engine.dispatch, terminal=True))
+        _endings.end_at_exit(engine)
 
     # -- tasks ------------------------------------------------------------------------------------
 
-    def submit(  # type: ignore[override]  # a future of ours is a future of theirs
-        self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs
-    ) -> Future[T]:
+    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         """Have ``fn(*args, **kwargs)`` run by a worker; the future stands for its result.
 
-        Raises PoolClosedError while the pool closes and after ``shutdown()``, BrokenRecyclePool when
-        its workers cannot be started, WorkerStartError when there is no thread to be had.
+        Raises PoolClosedError while the pool closes and after ``shutdown()``, BrokenRecyclePool
+        when its workers cannot be started, WorkerStartError when there is no thread to be had.
         """
-        task = Future(fn, args, kwargs, copy_context() if self._isolated else None)
+        # No variables, no context: none is kept for each queued task.
+        task = Future(fn, args, kwargs, (copy_context() or None) if self._isolated else None)
         gate = here.gate
         if gate is not None:
             gate.enter()  # GATE 4
@@ -111,7 +124,7 @@ class RecyclePool(ThreadPoolExecutor):
                 if not dispatch.put(task):
                     raise self._engine.reject()
             except WorkerStartError:
-                if dispatch.take_back(task):
+                if dispatch.take_back(task) or task.done():
                     raise
         finally:
             if gate is not None:
@@ -123,8 +136,9 @@ class RecyclePool(ThreadPoolExecutor):
     def start(self) -> Future[int]:
         """Start ``min_workers`` now, and not with the first task: the warm-up, or the reopening.
 
-        The future is settled with the number of workers that serve as soon as ``min_workers`` do; with
-        PoolClosedError if the pool is closed before, with WorkerStartError if one cannot be started.
+        The future is settled with the number of workers that serve as soon as ``min_workers`` do;
+        with PoolClosedError if the pool is closed before, with WorkerStartError if one cannot be
+        started.
         """
         return guarded(self._engine.start)
 
@@ -132,40 +146,41 @@ class RecyclePool(ThreadPoolExecutor):
         """Finish everything accepted, then have every worker go and give its memory back.
 
         Waits for that, `timeout` seconds at most: what is left then is stopped as by ``destroy()``,
-        within half a second. Afterwards the pool may be used again: the next ``submit`` or ``start``
-        opens it. Calls that come together join in one operation. From one of the pool's own tasks or
-        callbacks it raises RuntimeError: it would wait for itself.
+        within half a second. Afterwards the pool may be used again: the next ``submit`` or
+        ``start`` opens it. Calls that come together join in one operation. From one of the pool's own tasks
+        or callbacks it raises RuntimeError: it would wait for itself.
         """
         self._refuse_own_task("close()")
-        return self._engine.close(_seconds("timeout", timeout))
+        return _endings.close(self._engine, _seconds("timeout", timeout))
 
     def destroy(self, grace: float = 1.0) -> CloseReport:
         """Stop everything now. Afterwards the pool may be used again, as after ``close()``.
 
-        Queued tasks are cancelled; the futures of running ones get TaskAbortedError at once, the tasks
-        themselves TaskAbort, raised where they are. A worker whose task has not ended after `grace`
-        seconds is given up, and told of in the report with its stack. From one of the pool's own tasks
-        or callbacks it raises RuntimeError.
+        Queued tasks are cancelled; the futures of running ones get TaskAbortedError at once, the
+        tasks themselves TaskAbort, raised where they are. A worker whose task has not ended after
+        `grace` seconds is given up, and told of in the report with its stack. From one of the
+        pool's own tasks or callbacks it raises RuntimeError.
         """
         self._refuse_own_task("destroy()")
         seconds = _seconds("grace", grace)
         if seconds is None:
-            raise TypeError("grace=None: write how many seconds a task may take to stop, such as 1.0")
-        return self._engine.destroy(seconds)
+            raise TypeError(
+                "grace=None: write how many seconds a task may take to stop, such as 1.0"
+            )
+        return _endings.destroy(self._engine, seconds)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """End the pool for good, as the standard's does: what was accepted is finished.
 
-        With ``cancel_futures`` what is queued is cancelled instead. With ``wait`` it returns when all
-        is done. From one of the pool's own tasks only ``wait=False`` is possible.
+        With ``cancel_futures`` what is queued is cancelled instead. With ``wait`` it returns when
+        all is done. From one of the pool's own tasks only ``wait=False`` is possible.
         """
         if wait:
             self._refuse_own_task("shutdown(wait=True)")
-        guarded(self._engine.shut_down, cancel_futures, wait)
+        _endings.shut_down(self._engine, wait=wait, cancel_queued=cancel_futures)
 
     def _refuse_own_task(self, verb: str) -> None:
-        worker = here.worker
-        if worker is not None and worker.crew is self._engine:
+        if here.crew is self._engine:
             raise RuntimeError(
                 f"{verb} was called from one of the tasks or callbacks of {self!r}: "
                 f"it would wait for itself. Call it from another thread, or shutdown(wait=False)"
@@ -188,23 +203,23 @@ class RecyclePool(ThreadPoolExecutor):
     # What programs read of the standard's to watch it.
 
     @property
-    def _max_workers(self) -> int:
+    def _max_workers(self) -> int:  # type: ignore[override]
         return self._engine.roster.size
 
     @property
-    def _threads(self) -> set[threading.Thread]:
+    def _threads(self) -> set[threading.Thread]:  # type: ignore[override]
         return {w.thread for w in self._engine.roster.workers.copy() if w.thread is not None}
 
     @property
-    def _work_queue(self) -> "_QueueView":
+    def _work_queue(self) -> "_QueueView":  # type: ignore[override]
         return _QueueView(self._engine)
 
     @property
-    def _broken(self) -> str | bool:
+    def _broken(self) -> str | bool:  # type: ignore[override]
         return self._engine.roster.broken is not None and str(self._engine.refusal())
 
     @property
-    def _shutdown(self) -> bool:
+    def _shutdown(self) -> bool:  # type: ignore[override]
         return self._engine.roster.terminal
 
 
@@ -272,17 +287,17 @@ def _limits(value: Limits | None) -> Limits:
         return Limits()
     if not isinstance(value, Limits):
         raise TypeError(
-            f"limits={value!r}: write limits=Limits(tasks=10_000), with recyclepool's Limits, or None"
+            f"limits={value!r}: write limits=Limits(tasks=10_000), with recyclepool's Limits, "
+            f"or None"
         )
     return value
 
 
-def _callable(name: str, value: Any) -> Any:
+def _callable(name: str, value: Any) -> None:
     if value is not None and not callable(value):
         raise TypeError(
             f"{name} must be a callable, and is {value!r}: write the function's name, without ()"
         )
-    return value
 
 
 def _context(value: str | None, backend: BackendFactory) -> bool:
@@ -302,15 +317,13 @@ def _seconds(name: str, value: float | None) -> float | None:
     return max(0.0, value)
 
 
-def _name(pool: RecyclePool, wanted: str | None) -> str:
-    """Take a name for the pool. One that is shut down or gone leaves its own free."""
-    if wanted is not None and not (isinstance(wanted, str) and wanted):
+def _free_name(wanted: str | None) -> str:
+    """A name that no other pool has. One that is shut down or gone leaves its own free."""
+    if wanted is None:
+        return next(name for name in map("pool-{}".format, _numbers) if name not in _named)
+    if not (isinstance(wanted, str) and wanted):
         raise TypeError(f"name={wanted!r}: write a word, such as name='images'")
-    with _naming:
-        names = [wanted] if wanted else (f"pool-{number}" for number in _numbers)
-        for name in names:
-            holder = _named.get(name)
-            if holder is None or holder._engine.roster.state is PoolState.SHUTDOWN:
-                _named[name] = pool
-                return name
-    raise ValueError(f"name={wanted!r} is taken by {holder!r}: names are unique in a process")
+    holder = _named.get(wanted)
+    if holder is not None and holder._engine.roster.state is not PoolState.SHUTDOWN:
+        raise ValueError(f"name={wanted!r} is taken by {holder!r}: names are unique in a process")
+    return wanted

@@ -131,9 +131,9 @@ def per_worker(factory: Callable[[], T]) -> Callable[[], T]: ...
 def per_worker(factory: Callable[[], Any]) -> Callable[[], Any]:
     """Make a factory whose value is kept: made at the first call in each worker, and gone with it.
 
-    As a generator function it yields the value, and what stands after the ``yield`` runs when the worker
-    retires (the last made goes first, all before the pool's finalizer). A factory that raises is tried
-    again by the next call. Outside a worker a call raises OutsideWorkerError.
+    As a generator function it yields the value, and what stands after the ``yield`` runs when the
+    worker retires (the last made goes first, all before the pool's finalizer). A factory that
+    raises is tried again by the next call. Outside a worker a call raises OutsideWorkerError.
     """
     if not callable(factory):
         raise TypeError(f"@per_worker needs a function without arguments, not {factory!r}")

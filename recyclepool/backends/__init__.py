@@ -1,8 +1,8 @@
 """The seam between a driver and what carries its tasks.
 
-A backend is a few verbs, called by the driver in its own thread, but for ``interrupt`` and ``kill``. The
-unit of the seam is the loop, not the task: a call, a tuple and a look for each task would cost the
-thread backend 10 to 20 % of its throughput.
+A backend is a few verbs, called by the driver in its own thread, but for ``interrupt`` and
+``kill``. The unit of the seam is the loop, not the task: a call, a tuple and a look for each task
+would cost the thread backend 10 to 20 % of its throughput.
 """
 
 import difflib
@@ -27,10 +27,10 @@ class Backend(Protocol):
         """Take tasks from the worker's dispatch, run and settle them, until the worker is to go."""
 
     def interrupt(self, task: Any) -> bool:
-        """Ask the running task to stop, from any thread, as often as wanted. False: cannot, or too late."""
+        """Ask the running task to stop, from any thread, again and again. False: no, or late."""
 
     def kill(self) -> bool:
-        """End it now, from any thread, as often as wanted. False: that cannot be done (a thread)."""
+        """End it now, from any thread, again and again. False: it cannot be done (a thread)."""
 
     def close(self) -> None:
         """Teardown and finalizer, inside the worker, then release. May raise what they raised."""
@@ -43,6 +43,7 @@ class Hooks:
     initializer: Callable[..., object] | None
     initargs: tuple[Any, ...]
     finalizer: Callable[[], object] | None
+    isolated: bool  # a task sees its submitter's context variables, or none: nothing another left
     on_last_task: Callable[[Worker], None]  # called as the last task of a worker starts
 
 
@@ -69,10 +70,12 @@ _BUILT_IN: dict[str, Callable[[], BackendFactory]] = {"thread": Thread}
 
 
 def resolve(backend: "str | BackendFactory") -> "BackendFactory":
-    """The factory for a name (built in, or an entry point of ``recyclepool.backends``), or itself."""
+    """The factory for a name, built in or an entry point of ``recyclepool.backends``."""
     if not isinstance(backend, str):
         if isinstance(backend, type) or not callable(backend) or not hasattr(backend, "can_kill"):
-            raise TypeError(f'backend={backend!r}: write a name, such as "thread", or backends.Thread()')
+            raise TypeError(
+                f'backend={backend!r}: write a name, such as "thread", or backends.Thread()'
+            )
         return backend
     if backend in _BUILT_IN:
         return _BUILT_IN[backend]()

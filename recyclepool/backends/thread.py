@@ -1,9 +1,10 @@
 """The thread backend: tasks run inline, on the driver's own thread."""
 
-import operator
 from bisect import bisect_left
-from contextvars import copy_context
+from collections.abc import Sized
+from contextvars import Context, copy_context
 from dataclasses import dataclass
+from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
@@ -75,19 +76,34 @@ class ThreadBackend:
         self._opened = True
 
     def serve(self) -> None:
-        """Run tasks until the worker is to go."""
+        """Run tasks until the worker is to go.
+
+        A task that brings no context variables is called directly, in a context made for such
+        tasks. The first that leaves something behind in it is the last to see it: the next gets a
+        new one.
+        """
+        if not self._hooks.isolated:
+            self._serve(())
+            return
+        over = False
+        while not over:
+            clean = Context()
+            over = clean.run(self._serve, clean)
+
+    def _serve(self, clean: Sized) -> bool:
+        """True: the worker is to go. False: `clean` is not clean any more."""
         worker = self._worker
         dispatch, gate, tally = worker.dispatch, worker.gate, worker.tally
         popleft = dispatch.queue.popleft
         run = self._run
-        last_look = False
+        last_look = worker.resting = False
         now = monotonic()
-        while worker.leaving is None:
+        while worker.leaving is None and not clean:
             try:
                 task = popleft()
             except IndexError:
                 if last_look:
-                    return
+                    return True
                 gate.wishes.clear()  # one that came too late keeps no task alive
                 worker.idle_since = now
                 last_look = dispatch.fall_asleep(worker)
@@ -101,25 +117,21 @@ class ThreadBackend:
             else:
                 tally.cancelled += 1
             del task
+        return worker.leaving is not None
 
     def _run(self, task: Future[Any], gate: Gate, tally: Tally, started: float) -> float:
         """Run one task and settle it. `started` is the end of the one before; returns its own."""
         waited = started - task.queued_at
-        if waited > SHORT:
-            tally.wait_counts[bisect_left(BUCKETS, waited)] += 1
-        else:
-            tally.wait_counts[0] += 1
+        tally.wait_counts[bisect_left(BUCKETS, waited) if waited > SHORT else 0] += 1
         tally.wait_seconds += waited
         self._worker.task_started = started
-
-        fn, args, kwargs, context = task.fn, task.args, task.kwargs, task.context
+        fn: Any = task.fn
+        args, kwargs, context = task.args, task.kwargs, task.context
         task.args = task.kwargs = task.context = None  # the caller may keep the future for long
-        if context is None:
-            run: Any = operator.call
-        else:
-            run = context.run
-            if self._own_variables:
-                run(self._put_own_variables)
+        if kwargs:
+            fn = partial(fn, **kwargs)
+        if self._own_variables:
+            context = self._with_own_variables(context)
         lock = gate.lock
         value = error = None
         gate.task = task
@@ -129,12 +141,12 @@ class ThreadBackend:
                 lock.release()
                 if gate.wishes:
                     gate.surrender()
-                if kwargs:
-                    value = run(fn, *args, **kwargs)
+                if context is not None:
+                    value = context.run(fn, *args)
                 elif args:
-                    value = run(fn, *args)
+                    value = fn(*args)
                 else:
-                    value = run(fn)
+                    value = fn()
             except BaseException as raised:
                 error = raised
             lock.acquire()
@@ -142,7 +154,7 @@ class ThreadBackend:
             value, error = None, surfaced
             gate.regain()
         gate.depth = 1
-        gate.task = task.fn = fn = args = kwargs = context = run = None
+        gate.task = task.fn = fn = args = kwargs = context = None
 
         ended = monotonic()
         ran = ended - started
@@ -155,7 +167,7 @@ class ThreadBackend:
         else:
             settled = self._settle_error(task, error)
         if settled and task._done_callbacks:
-            task._invoke_callbacks()
+            task._invoke_callbacks()  # type: ignore[attr-defined]
             ended = monotonic()
         task = error = None  # type: ignore[assignment]  # its traceback knows this frame
         return ended
@@ -178,9 +190,13 @@ class ThreadBackend:
             tally.failed -= 1
         return False
 
-    def _put_own_variables(self) -> None:
+    def _with_own_variables(self, context: Context | None) -> Context | None:
+        if not self._hooks.isolated:
+            return None  # they are in the thread's own context, which the task sees
+        context = context or Context()
         for variable, value in self._own_variables.items():
-            variable.set(value)
+            context.run(variable.set, value)
+        return context
 
     def interrupt(self, task: Any) -> bool:
         """Raise TaskAbort in it. May be asked again while it runs."""

@@ -12,7 +12,7 @@ from types import SimpleNamespace
 import pytest
 
 from recyclepool import demo
-from recyclepool._demo_view import Frame, Screen, line, reasons, table
+from recyclepool._demo_view import Frame, Screen, about_the_gil, details, line, reasons, table
 from recyclepool.demo import Outcome, Record, compare, link, read, sources
 
 COLOUR = re.compile("\x1b\\[[0-9]*m")
@@ -21,18 +21,17 @@ COLOUR = re.compile("\x1b\\[[0-9]*m")
 # -- the picture
 
 
-def worker(slot, generation=1, state="serving", tasks=0, name=None, running=None):
+def worker(slot, generation=1, state="serving", tasks=0, running=None):
     return SimpleNamespace(
         slot=slot,
         generation=generation,
         state=state,
         tasks=tasks,
-        task_name=name,
         task_running=running,
     )
 
 
-def frame(*workers, slots=4, left=None, done=30, total=120):
+def frame(*workers, slots=4, now=None, left=None, done=30, total=120):
     stats = SimpleNamespace(
         max_workers=slots,
         queued=90,
@@ -40,14 +39,15 @@ def frame(*workers, slots=4, left=None, done=30, total=120):
         wait=SimpleNamespace(sum=15.0, count=30),
         workers=workers,
     )
-    return Frame("pass 1 of 2", stats, done, total, seconds=2.0, limit=40, left=left or {})
+    return Frame("pass 1 of 2", stats, done, total, 2.0, 40, now or {}, left or {})
 
 
 BUSY = frame(
-    worker(0, 3, tasks=12, name="asyncio.base_events", running=0.0213),
+    worker(0, 3, tasks=12, running=0.0213),
     worker(1, 2, "starting"),
-    worker(2, 5, "retiring", tasks=40, name="json", running=1.5),
+    worker(2, 5, "retiring", tasks=40, running=1.5),
     worker(2, 6, tasks=1),
+    now={0: "asyncio.base_events", 1: "json", 2: "json"},
     left={0: ["tasks", "close", "tasks"]},
 )
 
@@ -81,7 +81,7 @@ def test_a_state_that_the_view_does_not_know_is_shown_as_it_is():
 
 def test_progress_throughput_wait_and_queue():
     assert "####" in draw(BUSY)[-2]
-    assert draw(BUSY)[-2].endswith(" 25%  30/120  15/s  waited 0.50 s  queued 90")
+    assert draw(BUSY)[-2].endswith(" 25%   30/120   15/s  waited 0.50 s  queued  90")
     assert draw(BUSY)[-1] == "left so far: 3 tasks, 4 close"
 
 
@@ -121,6 +121,17 @@ def test_nothing_yet():
     assert reasons({"tasks": 0}) == "none"
     stats = SimpleNamespace(**{**vars(BUSY.stats), "wait": SimpleNamespace(sum=0.0, count=0)})
     assert "0/s, waited 0.00 s" in line(replace(BUSY, stats=stats, seconds=0.0))
+
+
+def test_details_are_few():
+    wrong = {"lost": [], "twice": ["a"], "failed": list("bcdefgh")}
+    assert details(wrong) == "twice: a\nfailed: b, c, d, e, f ...\n"
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_it_claims_no_more_than_the_gil_allows(enabled, monkeypatch):
+    monkeypatch.setattr(sys, "_is_gil_enabled", lambda: enabled, raising=False)
+    assert ("not speed-up" in about_the_gil()) is enabled
 
 
 # -- the screen
@@ -334,12 +345,11 @@ def test_other_sizes(workers, tasks):
 @pytest.mark.parametrize(
     ("sabotage", "said"),
     [
-        ("{} if module == 'this' else real(self, module)", "NOT the same"),
         (
             "(_ for _ in ()).throw(OSError('gone')) if module == 'this' else real(self, module)",
             "1 lost",
         ),
-        ("real(self, 'json' if module == 'this' else module)", "1 lost, 1 twice"),
+        ("real(self, 'tty' if module == 'this' else module)", "1 lost, 1 twice"),
         ("[real(self, module) for _ in range(1 + (module == 'this'))][0]", "0 lost, 1 twice"),
     ],
 )

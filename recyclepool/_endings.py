@@ -1,0 +1,139 @@
+"""How an epoch ends: close, destroy, shutdown, the interpreter's exit.
+
+``Dispatch.ended`` is settled when no worker of the epoch is left and nothing is queued, and the
+next epoch is in place. All who end an epoch together wait for that one future; whose deadline
+comes first, aborts.
+"""
+
+import os
+import sys
+import threading
+import traceback
+import weakref
+
+from recyclepool import _engine
+from recyclepool._dispatch import Dispatch
+from recyclepool._engine import Engine, name_of
+from recyclepool._gate import guarded
+from recyclepool._worker import Tally
+from recyclepool.events import AbandonedWorker, CloseReport, PoolState
+
+__all__ = ["close", "destroy", "end_at_exit", "shut_down"]
+
+FIRST_PAUSE = 0.01  # seconds after which a task that swallowed its abort gets another; doubles
+LEAST_GRACE = 0.05  # seconds that a worker without a task may take to go
+ESCALATION = 0.5  # seconds that close(timeout) takes at most to stop what is left at its deadline
+
+
+def close(engine: Engine, timeout: float | None) -> CloseReport:
+    """See RecyclePool.close."""
+    if engine.roster.state is PoolState.SHUTDOWN:
+        return CloseReport()
+    began, before, dispatch = engine.settings.clock(), engine.books.total(), engine.dispatch
+    engine.end(dispatch)
+    timed_out = not guarded(dispatch.ended.wait, timeout)
+    abandoned = _abort(engine, dispatch, ESCALATION) if timed_out else ()
+    return _report(engine, began, before, abandoned, timed_out)
+
+
+def destroy(engine: Engine, grace: float) -> CloseReport:
+    """See RecyclePool.destroy."""
+    if engine.roster.state is PoolState.SHUTDOWN:
+        return CloseReport()
+    began, before, dispatch = engine.settings.clock(), engine.books.total(), engine.dispatch
+    abandoned = _abort(engine, dispatch, grace)
+    return _report(engine, began, before, abandoned, timed_out=False)
+
+
+def shut_down(engine: Engine, *, wait: bool, cancel_queued: bool) -> None:
+    """See RecyclePool.shutdown."""
+    engine.end(engine.dispatch, terminal=True)
+    if cancel_queued:
+        engine.cancel_queued()
+    if wait:
+        _await_shutdown(engine)
+
+
+def _await_shutdown(engine: Engine) -> None:
+    """A close under way may end its epoch first: then it is the next one that ends for good."""
+    while engine.roster.state is not PoolState.SHUTDOWN:
+        guarded(engine.dispatch.ended.wait, None)
+
+
+def _abort(engine: Engine, dispatch: Dispatch, grace: float) -> tuple[AbandonedWorker, ...]:
+    """End the epoch within `grace` seconds; tell who had to be given up."""
+    clock, pause = engine.settings.clock, FIRST_PAUSE
+    deadline = clock() + max(grace, LEAST_GRACE)
+    while True:
+        engine.abort(dispatch)
+        left = deadline - clock()
+        over = guarded(dispatch.ended.wait, max(0.0, min(pause, left)))
+        if over or left <= 0.0:
+            break
+        pause *= 2
+    stuck = () if over else _give_up(engine, dispatch)
+    engine.teller.join(max(0.0, deadline - clock()))
+    return stuck
+
+
+def _give_up(engine: Engine, dispatch: Dispatch) -> tuple[AbandonedWorker, ...]:
+    stuck = []
+    frames = sys._current_frames()
+    for worker in engine.roster.workers.copy():
+        if worker.dispatch is dispatch:
+            frame = frames.get(worker.gate.thread_id)
+            stack = "" if frame is None else "".join(traceback.format_stack(frame))
+            task_name = name_of(worker.gate.task)
+            stuck.append(AbandonedWorker(worker.slot, worker.generation, task_name, stack))
+            engine.abandon(worker)
+    guarded(dispatch.ended.wait, ESCALATION)
+    return tuple(stuck)
+
+
+def _report(
+    engine: Engine,
+    began: float,
+    before: Tally,
+    abandoned: tuple[AbandonedWorker, ...],
+    timed_out: bool,
+) -> CloseReport:
+    after = engine.books.total()
+    return CloseReport(
+        completed=after.completed + after.failed - before.completed - before.failed,
+        cancelled=after.cancelled - before.cancelled,
+        aborted=after.aborted - before.aborted,
+        abandoned=abandoned,
+        timed_out=timed_out,
+        seconds=engine.settings.clock() - began,
+    )
+
+
+# -- the end of the interpreter -------------------------------------------------------------------
+
+_engines: "weakref.WeakSet[Engine]" = weakref.WeakSet()
+_watching = False
+
+
+def end_at_exit(engine: Engine) -> None:
+    """Have the engine's tasks finished before the interpreter ends, as the standard does."""
+    global _watching
+    if not _watching and not _engine.exiting:
+        try:
+            threading._register_atexit(_at_exit)  # type: ignore[attr-defined]
+        except RuntimeError:
+            _engine.exiting = True
+        _watching = True
+    _engines.add(engine)
+    if _engine.exiting:
+        engine.end(engine.dispatch, terminal=True)
+
+
+def _at_exit() -> None:
+    _engine.exiting = True
+    process = os.getpid()
+    # A forked child has the parent's pools, and none of their threads.
+    engines = [engine for engine in _engines if engine.process == process]
+    for engine in engines:
+        engine.end(engine.dispatch, terminal=True)
+    for engine in engines:
+        _await_shutdown(engine)

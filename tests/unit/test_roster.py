@@ -1,0 +1,791 @@
+"""The roster's decisions, one by one: no threads, no engine.
+
+Each test takes the class from a fixture, so that the mutation check can run it on sabotaged copies.
+"""
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from recyclepool import _roster
+from recyclepool._dispatch import Dispatch
+from recyclepool._worker import Worker
+from recyclepool.cache import WorkerCache
+from recyclepool.events import PoolState, Reason, State
+
+ERROR = ValueError("the initializer is wrong")
+
+
+@pytest.fixture
+def roster_class() -> type[_roster.Roster]:
+    return _roster.Roster
+
+
+def new_worker(slot: int, generation: int) -> Worker:
+    dispatch = Dispatch(lambda: None)
+    return Worker(slot, generation, dispatch, cache=WorkerCache(1), born=0.0, last_task=0)
+
+
+class Empty(Exception):
+    """An exception that is false, as a foreign one may be."""
+
+    def __len__(self) -> int:
+        return 0
+
+
+def make(
+    roster_class: type[_roster.Roster],
+    size: int = 3,
+    *,
+    serving: int = 0,
+    min_workers: int = 0,
+    surge: int = 1,
+) -> _roster.Roster:
+    """A roster of which `serving` workers are ready."""
+    roster = roster_class(size, new_worker, min_workers=min_workers, surge=surge)
+    if serving:
+        start(roster, serving)
+        for worker in roster.workers:
+            roster.ready(worker)
+    roster.check()
+    return roster
+
+
+def start(roster: _roster.Roster, count: int) -> list[Worker]:
+    """Start `count` more workers for as many tasks; these."""
+    before = roster.workers.copy()
+    roster.demand(count, 0)
+    roster.reconcile()
+    return [w for w in roster.workers if w not in before]
+
+
+def facts(roster: _roster.Roster) -> dict[str, Any]:
+    """All that is decided, as values."""
+    kept = {k: v for k, v in vars(roster).items() if k not in ("workers", "abandoned", "_new_worker")}
+    return kept | {
+        "generations": roster.generations.copy(),
+        "recycles": roster.recycles.copy(),
+        "workers": [(w.slot, w.generation, w.state, w.reason) for w in roster.workers],
+        "abandoned": [(w.slot, w.generation, w.state, w.reason) for w in roster.abandoned],
+    }
+
+
+def slots(workers: list[Worker]) -> list[tuple[int, int]]:
+    return [(w.slot, w.generation) for w in workers]
+
+
+# ==== a new roster ===============================================================================
+
+
+def test_a_new_roster_is_open_and_wants_nobody(roster_class):
+    roster = roster_class(3, new_worker)
+    roster.check()
+    assert facts(roster) == {
+        "size": 3,
+        "min_workers": 0,
+        "surge": 1,
+        "state": PoolState.OPEN,
+        "terminal": False,
+        "aborting": False,
+        "broken": None,
+        "wanted": 0,
+        "workers": [],
+        "abandoned": [],
+        "generations": [0, 0, 0],
+        "recycles": {},
+        "failed_starts": 0,
+        "_failures": 0,
+        "_once_ready": False,
+    }
+    roster.reconcile()
+    assert roster.workers == []
+
+
+# ==== demand =====================================================================================
+
+
+def test_a_task_that_finds_nobody_wants_a_worker(roster_class):
+    roster = make(roster_class)
+    roster.demand(1, 0)
+    assert roster.wanted == 1
+    roster.demand(2, 0)
+    assert roster.wanted == 2
+
+
+def test_a_task_that_somebody_will_take_wants_none(roster_class):
+    roster = make(roster_class, serving=1)
+    roster.demand(1, 1)
+    assert roster.wanted == 1
+    roster.demand(1, 5)
+    assert roster.wanted == 1
+    roster.demand(2, 1)
+    assert roster.wanted == 2
+
+
+def test_demand_counts_beside_the_active(roster_class):
+    roster = make(roster_class, 4, serving=2)
+    roster.demand(1, 0)
+    assert roster.wanted == 3
+
+
+def test_demand_stops_at_the_size(roster_class):
+    roster = make(roster_class, 3)
+    roster.demand(100, 0)
+    assert roster.wanted == 3
+
+
+def test_an_open_pool_never_wants_fewer_again(roster_class):
+    roster = make(roster_class, 3)
+    roster.demand(3, 0)
+    roster.demand(1, 0)
+    roster.demand(0, 0)
+    assert roster.wanted == 3
+
+
+def test_min_workers_come_with_the_first_task_and_not_before(roster_class):
+    roster = make(roster_class, 3, min_workers=2)
+    roster.demand(0, 0)
+    assert roster.wanted == 0
+    roster.demand(1, 0)
+    assert roster.wanted == 2
+    roster.demand(3, 0)
+    assert roster.wanted == 3
+
+
+def test_min_workers_come_with_start(roster_class):
+    roster = make(roster_class, 3, min_workers=2)
+    roster.want_minimum()
+    assert roster.wanted == 2
+    roster.wanted = 3
+    roster.want_minimum()
+    assert roster.wanted == 3
+
+
+def test_closing_wants_workers_for_unserved_tasks_only(roster_class):
+    roster = make(roster_class, 3, serving=2, min_workers=2)
+    roster.wanted = 3
+    roster.close()
+    roster.demand(0, 2)
+    assert roster.wanted == 2  # those who are here
+    for worker in roster.workers.copy():
+        roster.retire(worker, Reason.TASKS)
+    roster.demand(1, 0)
+    assert roster.wanted == 1
+    roster.demand(100, 0)
+    assert roster.wanted == 3
+    roster.demand(0, 0)
+    assert roster.wanted == 0
+
+
+# ==== reconcile ==================================================================================
+
+
+def test_reconcile_fills_the_lowest_slots(roster_class):
+    roster = make(roster_class, 3)
+    assert slots(start(roster, 2)) == [(0, 1), (1, 1)]
+    assert slots(start(roster, 1)) == [(2, 1)]
+    assert [w.state for w in roster.workers] == [State.STARTING] * 3
+    roster.check()
+
+
+def test_a_successor_gets_the_slot_and_the_next_generation(roster_class):
+    roster = make(roster_class, 3, serving=3)
+    roster.retire(roster.workers[1], Reason.TASKS)
+    roster.reconcile()
+    assert slots(roster.workers) == [(0, 1), (1, 1), (2, 1), (1, 2)]
+    assert roster.generations == [1, 2, 1]
+    roster.check()
+
+
+def test_reconcile_adds_no_more_than_wanted(roster_class):
+    roster = make(roster_class, 3)
+    start(roster, 1)
+    roster.reconcile()
+    assert len(roster.workers) == 1
+    roster.wanted = 0
+    roster.reconcile()
+    assert len(roster.workers) == 1
+
+
+def test_fewer_wanted_than_there_are_sends_nobody_away_and_adds_nobody(roster_class):
+    roster = make(roster_class, 4, serving=3)
+    roster.wanted = 1
+    roster.reconcile()
+    assert len(roster.workers) == 3
+
+
+def test_surge_bounds_how_many_leave_at_a_time(roster_class):
+    roster = make(roster_class, 3, serving=3)
+    for worker in roster.workers.copy():
+        roster.retire(worker, Reason.TASKS)
+    roster.reconcile()
+    assert slots(roster.active()) == [(0, 2)]  # size 3, surge 1: four in all
+    roster.check()
+    roster.left(roster.workers[0])
+    roster.reconcile()
+    assert slots(roster.active()) == [(0, 2), (1, 2)]
+    roster.check()
+
+
+def test_without_surge_the_old_one_leaves_first(roster_class):
+    roster = make(roster_class, 2, serving=2, surge=0)
+    old = roster.workers[0]
+    roster.retire(old, Reason.TASKS)
+    roster.reconcile()
+    assert slots(roster.active()) == [(1, 1)]
+    roster.left(old)
+    roster.reconcile()
+    assert slots(roster.active()) == [(1, 1), (0, 2)]
+    roster.check()
+
+
+# ==== what is there ==============================================================================
+
+
+def test_active_and_serving(roster_class):
+    roster = make(roster_class, 4, serving=2)
+    (starting,) = start(roster, 1)
+    first, second = roster.workers[:2]
+    assert roster.active() == [first, second, starting]
+    assert roster.serving() == 2
+    roster.retire(first, Reason.TASKS)
+    assert roster.active() == [second, starting]
+    assert roster.serving() == 1
+    roster.abandon(second)
+    assert roster.active() == [starting]
+    assert roster.serving() == 0
+
+
+def test_vacancies_are_empty_slots(roster_class):
+    roster = make(roster_class, 3)
+    assert roster.vacancies() == 3
+    start(roster, 1)
+    assert roster.vacancies() == 2
+    start(roster, 2)
+    assert roster.vacancies() == 0
+
+
+def test_vacancies_are_bounded_by_those_who_still_leave(roster_class):
+    roster = make(roster_class, 2, serving=2)
+    first, second = roster.workers
+    roster.retire(first, Reason.TASKS)
+    assert roster.vacancies() == 1
+    roster.retire(second, Reason.TASKS)
+    assert roster.vacancies() == 1  # 2 slots are empty, and 1 more may be here
+    roster.left(first)
+    assert roster.vacancies() == 2
+    roster.abandon(second)
+    assert roster.vacancies() == 2  # abandoned ones do not count
+
+
+def test_nobody_can_start_while_aborting_broken_or_after_the_end(roster_class):
+    roster = make(roster_class)
+    roster.close()
+    assert roster.vacancies() == 3  # a drain may need workers
+    roster.destroy()
+    assert roster.vacancies() == 0
+    roster.end()
+    assert roster.vacancies() == 3
+    roster.start_failed(start(roster, 1)[0], ERROR)
+    assert roster.vacancies() == 0
+    roster.close(terminal=True)
+    roster.end()
+    assert roster.state is PoolState.SHUTDOWN
+    assert roster.vacancies() == 0
+
+
+def test_an_error_that_is_false_breaks_the_pool_too(roster_class):
+    roster = make(roster_class)
+    roster.start_failed(start(roster, 1)[0], Empty())
+    assert roster.vacancies() == 0
+
+
+def test_after_destroy_no_worker_starts(roster_class):
+    roster = make(roster_class, 3, serving=1)
+    roster.destroy()
+    assert start(roster, 5) == []
+
+
+# ==== a worker's life ============================================================================
+
+
+def test_ready_serves(roster_class):
+    roster = make(roster_class)
+    (worker,) = start(roster, 1)
+    assert roster.serving() == 0
+    roster.ready(worker)
+    assert worker.state is State.SERVING
+    assert worker.reason is None
+
+
+def test_retire_counts_once_and_keeps_its_reason(roster_class):
+    roster = make(roster_class, 2, serving=2)
+    first, second = roster.workers
+    roster.retire(first, Reason.TASKS)
+    roster.retire(first, Reason.CLOSE)
+    assert (first.state, first.reason) == (State.RETIRING, Reason.TASKS)
+    assert roster.recycles == {Reason.TASKS: 1}
+    roster.retire(second, Reason.TASKS)
+    assert roster.recycles == {Reason.TASKS: 2}
+    assert roster.workers == [first, second]
+    assert roster.wanted == 2  # so successors follow
+
+
+def test_one_that_is_retired_while_it_starts_never_serves(roster_class):
+    roster = make(roster_class)
+    (worker,) = start(roster, 1)
+    roster.retire(worker, Reason.CLOSE)
+    assert (worker.state, worker.reason) == (State.RETIRING, Reason.CLOSE)
+    roster.ready(worker)
+    assert worker.state is State.RETIRING
+    roster.reconcile()
+    roster.start_failed(roster.workers[-1], ERROR)
+    assert roster.state is PoolState.OPEN  # it did become ready
+
+
+def test_left(roster_class):
+    roster = make(roster_class, 2, serving=2)
+    first, second = roster.workers
+    roster.retire(first, Reason.TASKS)
+    roster.left(first)
+    assert first.state is State.STOPPED
+    assert roster.workers == [second]
+
+
+def test_one_that_has_stopped_stays_so(roster_class):
+    roster = make(roster_class, serving=1)
+    (worker,) = roster.workers
+    roster.left(worker)
+    before = facts(roster)
+    roster.ready(worker)
+    roster.retire(worker, Reason.CLOSE)
+    roster.start_failed(worker, ERROR)
+    roster.not_launched(worker)
+    roster.abandon(worker)
+    roster.left(worker)
+    assert worker.state is State.STOPPED
+    assert facts(roster) == before
+
+
+def test_abandon_gives_the_slot_free_and_leaving_ends_it(roster_class):
+    roster = make(roster_class, 1, serving=1)
+    (worker,) = roster.workers
+    roster.abandon(worker)
+    assert worker.state is State.ABANDONED
+    assert (roster.workers, roster.abandoned) == ([], [worker])
+    roster.reconcile()
+    assert slots(roster.active()) == [(0, 2)]
+    roster.check()
+    roster.left(worker)
+    assert worker.state is State.ABANDONED  # states only grow
+    assert roster.abandoned == []
+    assert slots(roster.active()) == [(0, 2)]
+
+
+def test_what_an_abandoned_one_does_late_touches_nothing_in_the_next_epoch(roster_class):
+    roster = make(roster_class, 2)
+    (worker,) = start(roster, 1)
+    roster.destroy()
+    roster.retire(worker, Reason.CLOSE)
+    roster.abandon(worker)
+    roster.end()
+    (successor,) = start(roster, 1)
+    before = facts(roster)
+    roster.ready(worker)
+    roster.retire(worker, Reason.CLOSE)
+    assert facts(roster) == before
+    roster.start_failed(worker, ERROR)
+    assert facts(roster) == before
+    roster.not_launched(worker)
+    assert facts(roster) == before
+    roster.start_failed(successor, ERROR)
+    assert roster.broken is ERROR  # nobody was ever ready in this epoch
+
+
+# ==== failing starts =============================================================================
+
+
+def test_the_first_start_that_fails_breaks_the_pool(roster_class):
+    roster = make(roster_class)
+    (worker,) = start(roster, 1)
+    roster.start_failed(worker, ERROR)
+    assert roster.broken is ERROR
+    assert roster.state is PoolState.BROKEN
+    assert worker.state is State.STOPPED
+    assert roster.workers == []
+    assert roster.failed_starts == 1
+    assert roster.wanted == 0
+
+
+def test_a_start_that_fails_while_the_pool_closes_leaves_it_closing(roster_class):
+    roster = make(roster_class)
+    (worker,) = start(roster, 1)
+    roster.close()
+    roster.start_failed(worker, ERROR)
+    assert roster.broken is ERROR
+    assert roster.state is PoolState.CLOSING
+    assert roster.is_over(1)
+
+
+def test_once_one_was_ready_a_failing_start_lowers_what_is_wanted(roster_class):
+    roster = make(roster_class, 4, serving=1)
+    first, second = start(roster, 2)
+    assert roster.wanted == 3
+    roster.start_failed(first, ERROR)
+    assert roster.broken is None
+    assert roster.state is PoolState.OPEN
+    assert roster.wanted == 2
+    roster.reconcile()
+    assert len(roster.workers) == 2  # nobody tries again by himself
+    roster.demand(1, 0)
+    roster.reconcile()
+    assert len(roster.workers) == 3
+    assert second in roster.workers
+    assert roster.failed_starts == 1
+
+
+def test_a_failing_start_raises_nothing(roster_class):
+    roster = make(roster_class, 4, serving=2)
+    (worker,) = start(roster, 1)
+    roster.wanted = 1
+    roster.start_failed(worker, ERROR)
+    assert roster.wanted == 1
+
+
+def fail(roster: _roster.Roster, times: int) -> None:
+    for _ in range(times):
+        (worker,) = start(roster, 1)
+        roster.start_failed(worker, ERROR)
+
+
+def test_five_failing_starts_in_a_row_with_nobody_serving_break(roster_class):
+    roster = make(roster_class, 2, serving=1)
+    roster.left(roster.workers[0])
+    fail(roster, 4)
+    assert roster.broken is None
+    fail(roster, 1)
+    assert roster.broken is ERROR
+    assert roster.state is PoolState.BROKEN
+    assert roster.failed_starts == 5
+
+
+def test_with_somebody_serving_they_never_break_it(roster_class):
+    roster = make(roster_class, 2, serving=1)
+    fail(roster, 20)
+    assert roster.broken is None
+    assert roster.state is PoolState.OPEN
+    roster.left(roster.workers[0])
+    fail(roster, 1)
+    assert roster.broken is ERROR  # the 21st in a row
+
+
+def test_one_that_gets_ready_ends_the_row(roster_class):
+    roster = make(roster_class, 2, serving=1)
+    roster.left(roster.workers[0])
+    fail(roster, 4)
+    (worker,) = start(roster, 1)
+    roster.ready(worker)
+    roster.left(worker)
+    fail(roster, 4)
+    assert roster.broken is None
+    fail(roster, 1)
+    assert roster.broken is ERROR
+
+
+def test_the_next_epoch_forgets_that_one_was_ready(roster_class):
+    roster = make(roster_class, 2, serving=1)
+    roster.close()
+    roster.left(roster.workers[0])
+    roster.end()
+    fail(roster, 1)
+    assert roster.broken is ERROR
+
+
+def test_a_thread_that_cannot_be_had_is_no_failure_of_the_initializer(roster_class):
+    roster = make(roster_class, 3)
+    first, second = start(roster, 2)
+    roster.not_launched(second)
+    assert second.state is State.STOPPED
+    assert roster.workers == [first]
+    assert roster.wanted == 1
+    assert roster.failed_starts == 1
+    assert roster.broken is None
+    assert roster.state is PoolState.OPEN
+    roster.demand(2, 1)
+    roster.reconcile()
+    assert slots(roster.active()) == [(0, 1), (1, 2)]
+
+
+# ==== the pool's life ============================================================================
+
+
+def test_close_and_end_open_the_next_epoch(roster_class):
+    roster = make(roster_class, 2, serving=1)
+    roster.close()
+    assert roster.state is PoolState.CLOSING
+    assert not roster.terminal
+    assert not roster.aborting
+    assert not roster.is_over(0)
+    roster.left(roster.workers[0])
+    assert not roster.is_over(1)
+    assert roster.is_over(0)
+    roster.end()
+    assert roster.state is PoolState.OPEN
+    assert roster.wanted == 0
+    assert slots(start(roster, 1)) == [(0, 2)]  # generations go on
+    roster.check()
+
+
+def test_an_open_pool_is_not_over(roster_class):
+    assert not make(roster_class).is_over(0)
+
+
+def test_terminal_ends_in_shutdown(roster_class):
+    roster = make(roster_class)
+    roster.close(terminal=True)
+    assert roster.state is PoolState.CLOSING
+    assert roster.terminal
+    roster.end()
+    assert roster.state is PoolState.SHUTDOWN
+    roster.check()
+
+
+def test_a_close_beside_a_shutdown_does_not_take_it_back(roster_class):
+    roster = make(roster_class)
+    roster.close(terminal=True)
+    roster.close()
+    roster.destroy()
+    assert roster.terminal
+    roster = make(roster_class)
+    roster.close()
+    roster.close(terminal=True)
+    assert roster.terminal
+
+
+def test_nothing_opens_a_pool_after_shutdown(roster_class):
+    roster = make(roster_class)
+    roster.close(terminal=True)
+    roster.end()
+    roster.close()
+    assert roster.state is PoolState.SHUTDOWN
+    roster.destroy()
+    assert roster.state is PoolState.SHUTDOWN
+    assert not roster.is_over(0)
+    assert start(roster, 1) == []
+
+
+def test_destroy_is_over_when_nobody_is_left_whatever_is_queued(roster_class):
+    roster = make(roster_class, 2, serving=1)
+    roster.destroy()
+    assert roster.state is PoolState.CLOSING
+    assert roster.aborting
+    assert not roster.is_over(0)
+    roster.abandon(roster.workers[0])
+    assert roster.is_over(1)
+    roster.end()
+    assert roster.state is PoolState.OPEN
+    assert not roster.aborting
+    assert len(start(roster, 1)) == 1
+
+
+def test_the_end_heals_a_broken_pool(roster_class):
+    roster = make(roster_class, 2)
+    fail(roster, 1)
+    assert not roster.is_over(0)  # somebody has to close it
+    roster.close()
+    assert roster.state is PoolState.CLOSING
+    assert roster.is_over(1)
+    roster.end()
+    assert (roster.state, roster.broken) == (PoolState.OPEN, None)
+    assert len(start(roster, 1)) == 1
+
+
+def test_what_was_wanted_is_not_in_the_next_epoch(roster_class):
+    roster = make(roster_class, 3, serving=3)
+    roster.close()
+    for worker in roster.workers.copy():
+        roster.left(worker)
+    roster.end()
+    roster.reconcile()
+    assert roster.workers == []
+
+
+# ==== each verb may be called again ==============================================================
+
+
+def _a_serving(roster: _roster.Roster) -> Worker:
+    return next(w for w in roster.workers if w.state is State.SERVING)
+
+
+def _a_starting(roster: _roster.Roster) -> Worker:
+    return next(w for w in roster.workers if w.state is State.STARTING)
+
+
+def _over(roster: _roster.Roster) -> None:
+    roster.destroy()
+    for worker in roster.workers.copy():
+        roster.abandon(worker)
+
+
+def _end_if_over(roster: _roster.Roster) -> None:
+    if roster.is_over(0):
+        roster.end()
+
+
+# Each takes a roster of 5 with two serving and one starting, and returns the verb to be called.
+VERBS: dict[str, Callable[[_roster.Roster], Callable[[], object]]] = {
+    "demand": lambda r: lambda: r.demand(2, 1),
+    "want_minimum": lambda r: r.want_minimum,
+    "reconcile": lambda r: (r.demand(1, 0), r.reconcile)[1],
+    "reconcile two": lambda r: (
+        r.abandon(_a_serving(r)),
+        r.demand(2, 0),
+        r.reconcile,
+    )[2],
+    "ready": lambda r: lambda w=_a_starting(r): r.ready(w),
+    "start_failed": lambda r: lambda w=_a_starting(r): r.start_failed(w, ERROR),
+    "not_launched": lambda r: lambda w=_a_starting(r): r.not_launched(w),
+    "retire": lambda r: lambda w=_a_serving(r): r.retire(w, Reason.TASKS),
+    "retire starting": lambda r: lambda w=_a_starting(r): r.retire(w, Reason.CLOSE),
+    "left": lambda r: lambda w=_a_serving(r): r.left(w),
+    "abandon": lambda r: lambda w=_a_serving(r): r.abandon(w),
+    "left late": lambda r: (r.abandon(w := _a_serving(r)), lambda: r.left(w))[1],
+    "close": lambda r: r.close,
+    "shutdown": lambda r: lambda: r.close(terminal=True),
+    "destroy": lambda r: r.destroy,
+    "end": lambda r: (_over(r), lambda: _end_if_over(r))[1],
+    "end broken": lambda r: (
+        setattr(r, "broken", ERROR),
+        _over(r),
+        lambda: _end_if_over(r),
+    )[2],
+    "end terminal": lambda r: (r.close(terminal=True), _over(r), lambda: _end_if_over(r))[2],
+}
+
+
+def prepared(roster_class, name: str) -> tuple[_roster.Roster, Callable[[], object]]:
+    roster = make(roster_class, 5, serving=2)
+    roster.min_workers = 4
+    roster.wanted = 3
+    roster.reconcile()
+    return roster, VERBS[name](roster)
+
+
+@pytest.mark.parametrize("name", VERBS)
+def test_twice_changes_nothing(roster_class, name):
+    roster, verb = prepared(roster_class, name)
+    before = facts(roster)
+    verb()
+    after = facts(roster)
+    assert after != before
+    if not name.startswith("end"):
+        roster.check()
+    verb()
+    assert facts(roster) == after
+
+
+# What an interrupt may leave one too high; nothing is decided by these alone.
+COUNTERS = ("recycles", "failed_starts", "_failures", "generations")
+
+
+class Interrupt(BaseException):
+    pass
+
+
+def interrupt_at(line: int, roster: _roster.Roster, verb: Callable[[], object]) -> bool:
+    """Call `verb`, broken off before the `line`-th line that it runs in the roster. False: it ended."""
+    source = type(roster).close.__code__.co_filename
+    left = line
+
+    def trace(frame: Any, event: str, arg: Any) -> Any:
+        nonlocal left
+        if frame.f_code.co_filename != source:
+            return None
+        if event == "line":
+            if left == 0:
+                raise Interrupt
+            left -= 1
+        return trace
+
+    tracing = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        verb()
+    except Interrupt:
+        return True
+    finally:
+        sys.settrace(tracing)
+    return False
+
+
+@pytest.mark.parametrize("name", VERBS)
+def test_broken_off_anywhere_and_called_again_it_is_as_if_called_once(roster_class, name):
+    roster, verb = prepared(roster_class, name)
+    verb()
+    expected = decided(roster)
+    line = 0
+    while True:
+        roster, verb = prepared(roster_class, name)
+        if not interrupt_at(line, roster, verb):
+            break
+        verb()
+        assert decided(roster) == expected, f"broken off before its line {line}"
+        line += 1
+    assert line  # it was broken off
+
+
+def decided(roster: _roster.Roster) -> dict[str, Any]:
+    """The facts, but for counters."""
+    kept = {name: value for name, value in facts(roster).items() if name not in COUNTERS}
+    for name in ("workers", "abandoned"):
+        kept[name] = [(slot, state, reason) for slot, _, state, reason in kept[name]]
+    return kept
+
+
+# ==== check ======================================================================================
+
+
+def broken(roster: _roster.Roster, message: str | None = None) -> None:
+    with pytest.raises(AssertionError, match=message):
+        roster.check()
+
+
+def test_check_sees_one_slot_held_twice(roster_class):
+    roster = make(roster_class, 3, serving=2)
+    roster.workers[1].slot = 0
+    broken(roster, "one slot, two workers")
+
+
+def test_check_sees_more_active_workers_than_slots(roster_class):
+    roster = make(roster_class, 3, serving=3)
+    roster.size = 2
+    broken(roster, "more active workers than the pool has slots")
+
+
+def test_check_sees_more_workers_than_surge_allows(roster_class):
+    roster = make(roster_class, 2, serving=2)
+    roster.retire(roster.workers[0], Reason.TASKS)
+    roster.reconcile()
+    roster.check()
+    roster.surge = 0
+    broken(roster, "more workers than size and surge allow")
+
+
+def test_check_sees_a_generation_that_was_not_given(roster_class):
+    roster = make(roster_class, 2, serving=1)
+    roster.workers[0].generation = 2
+    broken(roster)
+
+
+def test_check_sees_a_stopped_worker(roster_class):
+    roster = make(roster_class, 2, serving=1)
+    roster.workers[0].state = State.STOPPED
+    broken(roster, "a stopped worker is here")
+
+
+def test_check_sees_workers_after_the_end(roster_class):
+    roster = make(roster_class, 2, serving=1)
+    roster.state = PoolState.SHUTDOWN
+    broken(roster, "workers after the end")

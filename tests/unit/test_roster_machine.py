@@ -1,0 +1,550 @@
+"""How tasks, workers and the pool's life interleave: a model of one thread that takes single steps.
+
+Roster, dispatch and engine are the real ones. Submitters and drivers are generators that stop before each
+step of the proof in ``_dispatch.py``, so hypothesis may interleave them in any way. A wake lock is a flag
+that notes its release, and a thread is an entry in a list: nothing here runs at the same time as anything
+else, and nothing ever sleeps. While the model holds the engine's lock, orders wait, as they do when some
+thread is in the middle of carrying one out.
+
+After each step the invariants hold; at rest (nobody can go on but tasks that run and initializers) no
+task waits for whom it need not; and each run ends with a close that comes to its end.
+"""
+
+from collections.abc import Generator
+from types import SimpleNamespace
+from typing import Any, ClassVar
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from hypothesis.stateful import run_state_machine_as_test as run_machine
+
+from recyclepool import _roster
+from recyclepool._dispatch import Dispatch
+from recyclepool._engine import Engine, Settings
+from recyclepool._future import Future
+from recyclepool._worker import Worker
+from recyclepool.backends import Hooks
+from recyclepool.errors import WorkerStartError
+from recyclepool.events import PoolState, Reason, State
+from recyclepool.limits import Limits
+
+Steps = Generator[str, Any, Any]
+
+MANY = 5_000  # steps: whoever takes more never ends
+
+# What may follow a worker's state.
+GROWTH = {
+    State.STARTING: {State.SERVING, State.RETIRING, State.STOPPED, State.ABANDONED},
+    State.SERVING: {State.RETIRING, State.STOPPED, State.ABANDONED},
+    State.RETIRING: {State.STOPPED, State.ABANDONED},
+    State.STOPPED: set(),
+    State.ABANDONED: set(),
+}
+
+
+class WouldSleep(Exception):
+    """A wake lock was taken that nobody has released."""
+
+
+class Wake:
+    """The wake lock of a worker: as the real one, but it raises where that would sleep."""
+
+    def __init__(self) -> None:
+        self.released = False
+
+    def acquire(self) -> None:
+        if not self.released:
+            raise WouldSleep
+        self.released = False
+
+    def release(self) -> None:
+        assert not self.released, "woken twice for once idle"
+        self.released = True
+
+
+class Actor:
+    """Somebody who takes steps. `at` is the one that comes next; None: it has ended."""
+
+    def __init__(self) -> None:
+        self.steps = self.live()
+        self.at: str | None = next(self.steps)
+
+    def live(self) -> Steps:
+        raise NotImplementedError
+
+    def step(self, choice: bool = True) -> None:
+        try:
+            self.at = self.steps.send(choice)
+        except StopIteration:
+            self.at = None
+
+    def can_step(self) -> bool:
+        return self.at is not None
+
+
+class Submitter(Actor):
+    """A thread in submit(): Dispatch.put, step by step, or as a whole."""
+
+    def __init__(self, engine: Engine, *, whole: bool) -> None:
+        self.engine, self.whole = engine, whole
+        self.task: Future[Any] = Future(int)
+        self.appended = self.accepted = False
+        self.dispatch = engine.dispatch
+        super().__init__()
+
+    def live(self) -> Steps:
+        yield "append"
+        try:
+            if self.whole:
+                self.appended = True
+                self.accepted = self.dispatch.put(self.task)
+            else:
+                self.accepted = yield from self.put()
+        except WorkerStartError:
+            self.accepted = not self.dispatch.take_back(self.task)
+        if not self.accepted:
+            self.engine.reject()
+
+    def put(self) -> Steps:
+        dispatch = self.dispatch
+        if dispatch.closing:
+            return False
+        yield "append for good"
+        self.appended = True
+        dispatch.queue.append(self.task)
+        yield "look"
+        if dispatch.idle:
+            yield "wake"
+            try:
+                dispatch.wake_one()
+            except IndexError:
+                dispatch.look()
+        elif dispatch.vacancies:
+            yield "want"
+            dispatch.look()
+        yield "closing?"
+        return not dispatch.closing or not dispatch.take_back(self.task)
+
+    def looks(self) -> bool:
+        """Is its look still to come?"""
+        return self.at in ("look", "wake", "want")
+
+
+class Driver(Actor):
+    """A worker's thread: drive, serve and fall_asleep, step by step."""
+
+    def __init__(self, model: "Model", worker: Worker) -> None:
+        self.model, self.worker = model, worker
+        self.state = worker.state  # as it was after the last step
+        self.held: Future[Any] | None = None
+        self.ran: list[Future[Any]] = []
+        super().__init__()
+
+    def live(self) -> Steps:
+        worker, engine = self.worker, self.model.engine
+        if not (yield "open"):
+            engine.start_failed(worker, ValueError("the initializer fails"))
+            return
+        engine.ready(worker)
+        yield from self.serve()
+        yield "retire"
+        engine.retire(worker, worker.leaving or Reason.CLOSE)
+        yield "leave"
+        engine.left(worker)
+
+    def serve(self) -> Steps:
+        worker, dispatch = self.worker, self.worker.dispatch
+        yield "serve"
+        last_look = worker.resting = False
+        while True:
+            yield "mark"
+            if worker.leaving is not None:
+                return
+            yield "pop"
+            try:
+                self.held = dispatch.queue.popleft()
+            except IndexError:
+                if last_look:
+                    return
+                last_look = yield from self.fall_asleep()
+                continue
+            yield "begin"
+            if self.held.begin():
+                yield from self.run(self.held)
+            self.held = None
+
+    def run(self, task: Future[Any]) -> Steps:
+        worker = self.worker
+        worker.tasks += 1
+        self.ran.append(task)
+        if worker.tasks == worker.last_task:
+            yield "last task"
+            self.model.hooks.on_last_task(worker)
+        yield "run"
+        worker.gate.task = task
+        yield "end"
+        worker.gate.task = None
+        yield "settle"
+        task.settle(None, None)  # a destroy may have been faster
+        yield "call back"
+
+    def fall_asleep(self) -> Steps:
+        worker, dispatch = self.worker, self.worker.dispatch
+        if (yield "fall asleep"):  # as a whole, by the real one
+            try:
+                return dispatch.fall_asleep(worker)
+            except WouldSleep:
+                yield "sleep"
+        else:
+            if dispatch.closing:
+                return True
+            worker.resting = True
+            yield "publish"
+            dispatch.idle.append(worker.wake)
+            yield "look"
+            if worker.leaving is not None or dispatch.closing:
+                yield "rouse"
+                dispatch.rouse(worker)
+            elif dispatch.queue:
+                yield "wake"
+                dispatch.look()
+            yield "sleep"
+        worker.wake.acquire()
+        yield "woken"
+        worker.resting = False
+        return dispatch.closing
+
+    def can_step(self) -> bool:
+        return self.at is not None and (self.at != "sleep" or self.worker.wake.released)
+
+    def is_here(self) -> bool:
+        """Is its thread the pool's?"""
+        return self.at is not None and self.worker.state is not State.ABANDONED
+
+    def is_active(self) -> bool:
+        return self.is_here() and self.worker.state in (State.STARTING, State.SERVING)
+
+    def looks(self) -> bool:
+        """Is its look still to come?"""
+        return self.at in ("look", "rouse", "wake")
+
+    def will_pop(self) -> bool:
+        """Is it awake, and its next step, whatever else is done, a popleft?"""
+        if self.at == "pop":
+            return True
+        awake = self.at in ("serve", "mark", "woken") or (self.at == "sleep" and self.can_step())
+        return awake and self.worker.leaving is None
+
+
+class Thread:
+    """A host thread: an entry in the model's list."""
+
+    def __init__(self, model: "Model", worker: Worker) -> None:
+        self.model, self.worker = model, worker
+
+    def start(self) -> None:
+        model, worker = self.model, self.worker
+        if model.no_threads:
+            raise RuntimeError("can't start new thread")
+        assert worker.dispatch not in model.destroyed, "a worker starts after destroy"
+        model.drivers.append(Driver(model, worker))
+
+
+class Model(RuleBasedStateMachine):
+    """The pool, everybody in it and around it."""
+
+    roster_class: ClassVar[type[_roster.Roster]] = _roster.Roster
+
+    @initialize(
+        size=st.integers(1, 3),
+        min_workers=st.integers(0, 2),
+        surge=st.integers(0, 2),
+        tasks=st.sampled_from([None, None, 1, 2]),
+    )
+    def make(self, size: int, min_workers: int, surge: int, tasks: int | None) -> None:
+        self.drivers: list[Driver] = []
+        self.submitters: list[Submitter] = []
+        self.starts: list[Future[int]] = []
+        self.destroyed: list[Dispatch] = []
+        self.ending: list[Dispatch] = []  # those that were closed or destroyed
+        self.no_threads = False
+        self.locked = False  # somebody carries an order out
+        self.failed_starts = 0
+        self.excused = False  # a start has failed since the last submit: who is queued may wait
+        self.size, self.surge = size, surge
+        self.engine = Engine(
+            Settings(
+                name="model",
+                size=size,
+                min_workers=min(min_workers, size),
+                thread_names="model",
+                backend=self,  # type: ignore[arg-type]
+                isolated=False,
+                limits=Limits(tasks=tasks),
+                cache=1,
+                clock=lambda: 0.0,
+                new_thread=lambda args, **_: Thread(self, args[0]),  # type: ignore[arg-type]
+            )
+        )
+        roster = self.engine.roster
+        self.engine.roster = self.roster_class(
+            roster.size, self.engine._new_worker, min_workers=roster.min_workers, surge=surge
+        )
+
+    def __call__(self, worker: Worker, hooks: Hooks) -> Any:
+        """A backend: it cannot interrupt a task."""
+        self.hooks = hooks
+        worker.wake = Wake()  # type: ignore[assignment]
+        return SimpleNamespace(interrupt=lambda task: False)
+
+    # -- steps ------------------------------------------------------------------------------------
+
+    def here(self) -> list[Driver]:
+        return [d for d in self.drivers if d.is_here()]
+
+    @rule(whole=st.booleans(), steps=st.integers(0, 6))
+    def submit(self, whole: bool, steps: int) -> None:
+        submitter = Submitter(self.engine, whole=whole)
+        self.submitters.append(submitter)
+        self.take(submitter, steps)
+
+    def take(self, actor: Actor, steps: int, choice: bool = True) -> None:
+        """Have somebody take some steps; the invariants hold after each."""
+        for _ in range(steps):
+            if not actor.can_step():
+                return
+            if isinstance(actor, Submitter) and not actor.appended:
+                self.excused = False
+            actor.step(choice)
+            self.observe()
+            self.check()
+
+    @precondition(lambda self: any(s.can_step() for s in self.submitters))
+    @rule(which=st.integers(0, 3), steps=st.integers(1, 4))
+    def go_on_submitting(self, which: int, steps: int) -> None:
+        able = [s for s in self.submitters if s.can_step()]
+        self.take(able[which % len(able)], steps)
+
+    @precondition(lambda self: any(d.can_step() for d in self.drivers))
+    @rule(which=st.integers(0, 5), steps=st.integers(1, 12), whole=st.booleans())
+    def work(self, which: int, steps: int, whole: bool) -> None:
+        able = [d for d in self.drivers if d.can_step()]
+        driver = able[which % len(able)]
+        self.take(driver, steps, True if driver.at == "open" else whole)
+
+    @precondition(lambda self: any(d.at == "open" for d in self.drivers))
+    @rule(which=st.integers(0, 2))
+    def fail_to_open(self, which: int) -> None:
+        able = [d for d in self.drivers if d.at == "open"]
+        self.take(able[which % len(able)], 1, False)
+
+    @precondition(lambda self: self.submitters)
+    @rule(which=st.integers(0, 5))
+    def cancel(self, which: int) -> None:
+        self.submitters[which % len(self.submitters)].task.cancel()
+
+    @precondition(lambda self: self.here())
+    @rule(which=st.integers(0, 5))
+    def retire(self, which: int) -> None:
+        here = self.here()
+        self.engine.retire(here[which % len(here)].worker, Reason.TASKS)
+
+    @rule()
+    def start(self) -> None:
+        self.starts.append(self.engine.start())
+
+    @rule(terminal=st.sampled_from([False, False, False, True]))
+    def close(self, terminal: bool) -> None:
+        self.ending.append(self.engine.dispatch)
+        self.engine._order(self.engine._close, self.engine.dispatch, terminal)
+
+    @rule()
+    def destroy(self) -> None:
+        self.abort(self.engine.dispatch)
+
+    @precondition(lambda self: self.destroyed)
+    @rule()
+    def destroy_again(self) -> None:
+        self.abort(self.destroyed[-1])
+
+    def abort(self, dispatch: Dispatch) -> None:
+        self.ending.append(dispatch)
+        self.engine._order(self.engine._destroy, dispatch)
+        if not self.locked and self.engine.dispatch is dispatch:
+            self.destroyed.append(dispatch)
+
+    @precondition(lambda self: self.engine.dispatch in self.destroyed and self.here())
+    @rule(which=st.integers(0, 5))
+    def abandon(self, which: int) -> None:
+        here = self.here()
+        self.engine._order(self.engine._abandon, here[which % len(here)].worker)
+
+    @precondition(lambda self: not self.locked)
+    @rule()
+    def hold_the_lock(self) -> None:
+        self.locked = self.engine._lock.acquire(blocking=False)
+        assert self.locked
+
+    @precondition(lambda self: self.locked)
+    @rule()
+    def release_the_lock(self) -> None:
+        self.locked = False
+        self.engine._lock.release()
+        self.engine._carry_out()
+
+    @rule(no_threads=st.sampled_from([True, False, False]))
+    def have_no_threads(self, no_threads: bool) -> None:
+        self.no_threads = no_threads
+
+    # -- what holds after each step ---------------------------------------------------------------
+
+    def observe(self) -> None:
+        failed = self.engine.roster.failed_starts
+        if failed != self.failed_starts:
+            self.failed_starts, self.excused = failed, True
+
+    @invariant()
+    def check(self) -> None:
+        self.observe()
+        self.engine.roster.check()
+        self.check_workers()
+        self.check_tasks()
+        for dispatch in {id(d): d for d in (self.engine.dispatch, *self.ending)}.values():
+            self.check_count(dispatch)
+
+    def check_workers(self) -> None:
+        for driver in self.drivers:
+            state = driver.worker.state
+            assert state is driver.state or state in GROWTH[driver.state], "states only grow"
+            driver.state = state
+        here, active = self.here(), [d for d in self.drivers if d.is_active()]
+        assert len(active) <= self.size
+        assert len(here) <= self.size + self.surge
+        assert len({d.worker.slot for d in active}) == len(active)
+        assert all(0 <= d.worker.slot < self.size for d in active)
+        names = [(d.worker.slot, d.worker.generation) for d in self.drivers]
+        assert len(set(names)) == len(names), "one slot and generation, two workers"
+        roster = self.engine.roster
+        if self.locked:
+            return
+        assert not self.engine._orders
+        assert [d.worker for d in here] == roster.workers
+        gone = [d for d in self.drivers if d.at is not None and not d.is_here()]
+        assert sorted(map(id, roster.abandoned)) == sorted(id(d.worker) for d in gone)
+        for dispatch in self.destroyed:
+            assert dispatch.closing
+        if roster.state is PoolState.OPEN:
+            assert not self.engine.dispatch.closing
+        else:
+            assert self.engine.dispatch.closing
+
+    def check_tasks(self) -> None:
+        """A task is in one place, and starts at most once."""
+        queues = [s.dispatch for s in self.submitters]
+        for submitter in self.submitters:
+            task = submitter.task
+            queued = sum(t is task for t in submitter.dispatch.queue)
+            held = sum(d.held is task for d in self.drivers)
+            ran = sum(t is task for d in self.drivers for t in d.ran)
+            assert ran <= 1
+            assert queued + held <= 1
+            if submitter.at is None and not submitter.accepted:
+                assert queued + held + ran == 0, "a task was refused, and run"
+            elif submitter.appended and not queued + held:
+                assert task.done(), "a task was lost"
+        del queues
+
+    def check_count(self, dispatch: Dispatch) -> None:
+        """The proof's: Q <= S + Ls or I <= Lw."""
+        drivers = [d for d in self.drivers if d.worker.dispatch is dispatch]
+        awake = sum(d.will_pop() for d in drivers)
+        submitters = sum(s.looks() for s in self.submitters if s.dispatch is dispatch)
+        looks = sum(d.looks() for d in drivers)
+        tasks, idle = len(dispatch.queue), len(dispatch.idle)
+        assert tasks <= awake + submitters or idle <= looks, "a task waits beside an idle worker"
+
+    # -- rest -------------------------------------------------------------------------------------
+
+    @rule()
+    def come_to_rest(self) -> None:
+        """Have everybody go on who does not depend on foreign code: then nobody waits in vain."""
+        self.go_on(waiting_at=("open", "end", "call back"))
+        engine, roster, dispatch = self.engine, self.engine.roster, self.engine.dispatch
+        dispatch.check()
+        queued = len(dispatch.queue)
+        here = self.here()
+        active = sum(d.is_active() for d in here)
+        room = min(self.size - active, self.size + self.surge - len(here))
+        opening = sum(d.at == "open" and d.worker.leaving is None for d in here)
+        if roster.state is PoolState.BROKEN:
+            assert not queued
+        elif roster.state is PoolState.CLOSING:
+            assert here, "a drain has nobody to end it"
+            if queued and dispatch not in self.destroyed and roster.broken is None:
+                assert not room or opening >= queued or self.excused
+        elif roster.state is PoolState.OPEN:
+            assert not dispatch.vacancies or room, "a vacancy that is none"
+            if queued:
+                assert here, "a task has nobody to run it"
+                assert not room or opening >= queued or self.excused, "a task waits beside a vacancy"
+            if any(not start.done() for start in self.starts):
+                assert opening or not room or self.excused, "start() waits for nobody"
+                assert here
+        assert dispatch.vacancies == roster.vacancies()
+        if not (engine.dispatch is dispatch and here):
+            assert not dispatch.idle
+
+    def go_on(self, waiting_at: tuple[str, ...] = ()) -> None:
+        """Have everybody take all steps there are."""
+        if self.locked:
+            self.release_the_lock()
+        for _ in range(MANY):
+            actors = [*self.submitters, *self.drivers]
+            able = [a for a in actors if a.can_step() and a.at not in waiting_at]
+            if not able:
+                return
+            for actor in able:
+                self.take(actor, 1)
+        raise AssertionError("they go on for ever")
+
+    def teardown(self) -> None:
+        """A drain always ends, everything accepted has its end, and nobody is left."""
+        if not hasattr(self, "engine"):
+            return
+        self.go_on(waiting_at=("open", "end", "call back"))
+        self.close(terminal=False)
+        self.go_on()
+        assert all(dispatch.ended.done() for dispatch in self.ending)
+        assert all(start.done() for start in self.starts)
+        assert all(s.task.done() for s in self.submitters if s.accepted)
+        assert not self.here()
+        roster = self.engine.roster
+        assert (roster.workers, roster.abandoned) == ([], [])
+        assert roster.state is (PoolState.SHUTDOWN if roster.terminal else PoolState.OPEN)
+        self.check()
+
+
+# Deterministic: the same examples in each run.
+PROFILE = settings(
+    max_examples=200,
+    stateful_step_count=60,
+    derandomize=True,
+    database=None,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+)
+
+
+def test_any_interleaving():
+    run_machine(Model, settings=PROFILE)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(3600)
+def test_any_interleaving_for_long():
+    run_machine(
+        Model,
+        settings=settings(PROFILE, derandomize=False, max_examples=5_000, stateful_step_count=120),
+    )
