@@ -9,12 +9,11 @@ The rule: WHOEVER ADDS TO ONE SIDE LOOKS AT THE OTHER AFTERWARDS; when both have
 one.
 
 1. ``put``: append the task; then look: somebody idle -> take the last one out of the stack and
-wake it,
-   in one C call; else, a vacancy -> have the engine start a worker. The look stands in a
+   wake it, in one C call; else, a vacancy -> have the engine start a worker. The look stands in a
    ``finally``.
 2. A busy worker takes its next task by popleft, without looking at anything but its own mark.
-3. A worker that finds none appends itself to the stack, then looks at the queue, at its mark and at
-   ``closing``, and wakes one if there is a task (as a rule itself); then it sleeps on its wake
+3. A worker that finds none appends itself to the stack, then looks at the queue, at its mark and
+   at ``closing``, and wakes one if there is a task (as a rule itself); then it sleeps on its wake
    lock. Woken, it goes on with 2.
 
 No task waits beside an idle worker. Count Q tasks queued, I workers idle, S workers awake whose
@@ -22,30 +21,27 @@ next step is popleft, Ls and Lw looks that are still to come, of submitters and 
 
                           Q <= S + Ls    or    I <= Lw
 
-   append (Q+1, Ls+1)         keeps both         popleft finds one (Q-1, S-1)   keeps both
-   publish (I+1, Lw+1)        keeps both         popleft finds none             Q = 0: the first
-   holds a submitter's look (Ls-1): I > 0: wakes (I-1, S+1), keeps both; I = 0: the second holds a
-   worker's look (Lw-1): Q > 0 and I > 0: wakes (I-1, S+1), keeps both; else one is 0: it holds a
-   task ends (S+1)          keeps both         a worker starts (S+1)          keeps both a worker
-   goes for good     counts as an append: whoever makes a vacancy looks (engine)
+   append (Q+1, Ls+1)      keeps both        popleft finds one (Q-1, S-1)   keeps both
+   publish (I+1, Lw+1)     keeps both        popleft finds none             Q = 0: the first holds
+   a submitter's look (Ls-1): I > 0: wakes (I-1, S+1), keeps both; I = 0: the second holds
+   a worker's look (Lw-1): Q > 0, I > 0: wakes (I-1, S+1), keeps both; else one is 0: it holds
+   a task ends (S+1)       keeps both        a worker starts (S+1)          keeps both
+   a worker goes for good  counts as an append: whoever makes a vacancy looks (engine)
 
 When all looks are done, each queued task has a worker of its own that is about to take one, or
 nobody is idle.
 
 4. A wake lock is released once for each time that it was in the stack, because one taker gets it,
-and
-   takes and wakes in one C call: an interrupt cannot come between.
-5. Closing: ``closing`` goes up, then all are woken. A worker publishes itself, then reads it: none
-   sleeps on.
+   and takes and wakes in one C call: an interrupt cannot come between.
+5. Closing: ``closing`` goes up, then all are woken. A worker publishes itself, then reads it:
+   none sleeps on.
 6. ``put`` reads ``closing`` again after its append. Not set: the append came before it was; a
-worker
-   leaves only after a popleft that failed AFTER it read ``closing``, so that one saw the task or
-   somebody had it. Set: ``put`` takes the task back and says no, or a worker has it and it is
-   accepted.
+   worker leaves only after a popleft that failed AFTER it read ``closing``, so that one saw the
+   task or somebody had it. Set: ``put`` takes the task back and says no, or a worker has it and
+   it is accepted.
 7. Retire marks a worker, THEN tries to take it out of the stack; a worker publishes itself, THEN
-reads
-   its mark, and it reads its mark before each popleft. The other way round, a worker that is
-   falling asleep would be missed for ever.
+   reads its mark, and it reads its mark before each popleft. The other way round, a worker that
+   is falling asleep would be missed for ever.
 
 An epoch is one Dispatch. None is ever reopened: ``submit`` reads the engine's once and uses only
 that, workers keep theirs. So nothing that is late touches the epoch after it.

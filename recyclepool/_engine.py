@@ -6,17 +6,14 @@ something appends an order to a deque, then tries the lock; the holder carries o
 AFTER it released the lock, looks at the deque again.
 
 1. No order is lost: it is appended before the lock is tried. Either the try succeeds, or the
-holder's
-   look, which comes after its release, sees the order.
+   holder's look, which comes after its release, sees the order.
 2. Nobody waits for the lock, and nobody can take it twice: it is a plain lock, and for a handler
-that
-   interrupts the holder the try just fails. Who needs an answer waits for a future.
+   that interrupts the holder the try just fails. Who needs an answer waits for a future.
 3. An order stays at the front of the deque until it is done. One that an interrupt broke off is
-done
-   again, by the broken-off call itself on its way out or by the next one; to do one twice is
+   done again, by the broken-off call itself on its way out or by the next one; to do one twice is
    harmless.
-4. The lock is taken and noted in one C call, and released by the first call of the ``finally``: no
-   interrupt, and no number of them, leaves it held.
+4. The lock is taken and noted in one C call, and released by the first call of the ``finally``:
+   no interrupt, and no number of them, leaves it held.
 
 Starting a thread is done with the lock held: it is none of foreign code's business, and whoever
 orders something meanwhile does not wait. Foreign code (callbacks, hooks) runs when the lock is
@@ -401,12 +398,9 @@ class Engine:
         """What a submit gets that is not accepted."""
         roster, name = self.roster, self.settings.name
         if exiting:
-            closed = PoolClosedError(f"pool {name!r} takes no tasks: the interpreter shuts down")
-            # The standard's words, for those who look for them.
-            closed.__cause__ = RuntimeError(
-                "cannot schedule new futures after interpreter shutdown"
+            return PoolClosedError(
+                f"cannot schedule new futures after interpreter shutdown: pool {name!r} is closed"
             )
-            return closed
         if roster.broken is not None:
             broken = BrokenRecyclePool(
                 f"pool {name!r} is broken: its workers cannot be started ({roster.broken!r}). "

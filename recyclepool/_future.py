@@ -2,18 +2,16 @@
 
 1. A future has one RLock, made with it. Every change of state is made while it is held.
 2. The Condition that wait(), as_completed() and asyncio.wrap_future() ask for is built when they
-ask,
-   AROUND that lock, and under it. So whoever holds the Condition holds the lock: for them a state
-   and the notification of it are one step, exactly as with the standard's future.
+   ask, AROUND that lock, and under it. So whoever holds the Condition holds the lock: for them a
+   state and the notification of it are one step, exactly as with the standard's future.
 3. settle() tests the state and stores the final one under the lock: of several callers (the
-worker, a
-   deadline, a destroy) one gets True. Only that one runs the callbacks, after the lock is released.
+   worker, a deadline, a destroy) one gets True. Only that one runs the callbacks, after the lock
+   is released.
 4. A final state never changes again, and result and exception are stored before it. So it may be
-read
-   without the lock: result() of a finished future takes none.
+   read without the lock: result() of a finished future takes none.
 5. result() of an unfinished one hangs a bare lock on the future, under the lock, after it saw a
-state
-   that is not final; who stores a final state later releases it, under the lock. None is missed.
+   state that is not final; who stores a final state later releases it, under the lock. None is
+   missed.
 
 RLock, not Lock: wait(return_when=FIRST_EXCEPTION) calls methods of futures whose Condition it
 holds, and a signal handler may touch the very future which the code that it interrupted has

@@ -6,32 +6,26 @@ looks there after a call, at a backward jump and at the start of a Python functi
 one C call; "one C call" in these comments means just that.
 
 1. The worker's thread holds its gate (an RLock) except while it runs user code. It lets go of it
-with
-   the first call inside the ``try`` that runs a task, and takes it back with the last.
+   with the first call inside the ``try`` that runs a task, and takes it back with the last.
 2. An injector injects only while IT holds the gate, and only while ``gate.task`` is the task that
-it
-   means. So an abort is injected into user code. It may be injected again while that task still
-   runs: the interpreter swallows one that surfaces in a finalizer or in a weakref callback.
+   it means. So an abort is injected into user code. It may be injected again while that task
+   still runs: the interpreter swallows one that surfaces in a finalizer or in a weakref callback.
 3. It also surfaces there, or in the call that takes the gate back: that call looks at the eval
-breaker
-   when it returns, the gate then being ours and injection being over. After it nothing is pending,
-   and nothing can become so while the gate is held. Both such calls (in ``enter`` and where a task
-   is run) stand in a ``try`` that catches what surfaces.
+   breaker when it returns, the gate then being ours and injection being over. After it nothing is
+   pending, and nothing can become so while the gate is held. Both such calls (in ``enter`` and
+   where a task is run) stand in a ``try`` that catches what surfaces.
 4. What a task calls of the pool (submit, cancel, result, a Condition's block, close, ...) runs
-between
-   ``enter`` and ``leave``. So by 3 no abort surfaces in it, its locks are released, its changes
-   whole. Done callbacks run with the gate held too: all of them run.
+   between ``enter`` and ``leave``. So by 3 no abort surfaces in it, its locks are released, its
+   changes whole. Done callbacks run with the gate held too: all of them run.
 5. An injector leaves its wish in ``wishes`` BEFORE it tries the gate; the worker looks at
-``wishes``
-   AFTER each release of it. One of the two sees the other: no wish is lost. Whoever carries it
-   out, the injector or the worker (``_surrender``), takes it back under the gate: one wish, one
-   exception.
+   ``wishes`` AFTER each release of it. One of the two sees the other: no wish is lost. Whoever
+   carries it out, the injector or the worker (``_surrender``), takes it back under the gate: one
+   wish, one exception.
 6. A task that sleeps in the pool's code holds the gate. It shows its ``sleeper``, then looks at
    ``wishes``; the injector leaves its wish, then looks for the sleeper and wakes it. One sees the
    other.
 7. A worker whose task was aborted takes no other: who wants an abort retires the worker first. So
-an
-   exception that a task swallowed hits nobody else.
+   an exception that a task swallowed hits nobody else.
 
 A wish names its task. One that comes late (its task is over) matches nothing; the worker forgets
 such wishes before it sleeps, so they keep no task alive. A plain flag "in user code", written by

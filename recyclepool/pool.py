@@ -147,8 +147,8 @@ class RecyclePool(ThreadPoolExecutor):
 
         Waits for that, `timeout` seconds at most: what is left then is stopped as by ``destroy()``,
         within half a second. Afterwards the pool may be used again: the next ``submit`` or
-        ``start`` opens it. Calls that come together join in one operation. From one of the pool's own tasks
-        or callbacks it raises RuntimeError: it would wait for itself.
+        ``start`` opens it. Calls that come together join in one operation. From one of the pool's
+        own tasks or callbacks it raises RuntimeError: it would wait for itself.
         """
         self._refuse_own_task("close()")
         return _endings.close(self._engine, _seconds("timeout", timeout))

@@ -442,7 +442,6 @@ class Model(RuleBasedStateMachine):
 
     def check_tasks(self) -> None:
         """A task is in one place, and starts at most once."""
-        queues = [s.dispatch for s in self.submitters]
         for submitter in self.submitters:
             task = submitter.task
             queued = sum(t is task for t in submitter.dispatch.queue)
@@ -454,7 +453,6 @@ class Model(RuleBasedStateMachine):
                 assert queued + held + ran == 0, "a task was refused, and run"
             elif submitter.appended and not queued + held:
                 assert task.done(), "a task was lost"
-        del queues
 
     def check_count(self, dispatch: Dispatch) -> None:
         """The proof's: Q <= S + Ls or I <= Lw."""
@@ -471,7 +469,7 @@ class Model(RuleBasedStateMachine):
     def come_to_rest(self) -> None:
         """Have everybody go on who does not depend on foreign code: then nobody waits in vain."""
         self.go_on(waiting_at=("open", "end", "call back"))
-        engine, roster, dispatch = self.engine, self.engine.roster, self.engine.dispatch
+        roster, dispatch = self.engine.roster, self.engine.dispatch
         dispatch.check()
         queued = len(dispatch.queue)
         here = self.here()
@@ -485,16 +483,13 @@ class Model(RuleBasedStateMachine):
             if queued and dispatch not in self.destroyed and roster.broken is None:
                 assert not room or opening >= queued or self.excused
         elif roster.state is PoolState.OPEN:
-            assert not dispatch.vacancies or room, "a vacancy that is none"
+            assert dispatch.vacancies == room, "a vacancy that nobody sees, or that is none"
             if queued:
                 assert here, "a task has nobody to run it"
                 assert not room or opening >= queued or self.excused, "a task waits beside a vacancy"
             if any(not start.done() for start in self.starts):
                 assert opening or not room or self.excused, "start() waits for nobody"
                 assert here
-        assert dispatch.vacancies == roster.vacancies()
-        if not (engine.dispatch is dispatch and here):
-            assert not dispatch.idle
 
     def go_on(self, waiting_at: tuple[str, ...] = ()) -> None:
         """Have everybody take all steps there are."""
