@@ -97,8 +97,8 @@ def line(frame: Frame) -> str:
     )
 
 
-def table(frame: Frame, width: int, height: int, colour: bool, blocks: bool) -> list[str]:
-    """The picture as lines of at most `width` columns, at most `height` of them."""
+def table(frame: Frame, width: int, height: int, *, colour: bool, blocks: bool) -> list[str]:
+    """The picture as lines of at most `width` columns, fewer than `height` of them."""
     slots = range(frame.stats.max_workers)
     room = max(2, height - ROOM_FOR_OTHERS)
     shown = slots if len(slots) <= room else slots[: room - 1]
@@ -110,9 +110,9 @@ def table(frame: Frame, width: int, height: int, colour: bool, blocks: bool) -> 
     ]
     if len(shown) < len(slots):
         rows.append([(f" and {len(slots) - len(shown)} more", DIM)])
-    rows.append(_progress(frame, width, blocks))
+    rows.append(_progress(frame, width, blocks=blocks))
     rows.append([(f"left so far: {reasons(frame.stats.recycles)}", PLAIN)])
-    return [_fit(row, width, colour) for row in rows]
+    return [_fit(row, width, colour=colour) for row in rows[: max(1, height - 1)]]
 
 
 def _row(frame: Frame, slot: int, now: int, past: int) -> list[Piece]:
@@ -129,7 +129,7 @@ def _row(frame: Frame, slot: int, now: int, past: int) -> list[Piece]:
     name = running = ""
     if worker.task_running is not None:
         name = frame.now.get(slot, "")
-        name = name if len(name) <= now else f"…{name[1 - now :]}"
+        name = name if len(name) <= now else f"..{name[2 - now :]}"
         running = f"{worker.task_running * 1000:.0f} ms"
     tasks = f"{worker.tasks}/{frame.limit}"
     return [
@@ -145,7 +145,7 @@ def _holder(workers: Iterable[WorkerStats], slot: int) -> WorkerStats | None:
     return min(here, key=lambda worker: RANK.get(worker.state, len(RANK)), default=None)
 
 
-def _progress(frame: Frame, width: int, blocks: bool) -> list[Piece]:
+def _progress(frame: Frame, width: int, *, blocks: bool) -> list[Piece]:
     share = frame.done / frame.total if frame.total else 1.0
     digits = len(str(frame.total))
     tail = (
@@ -158,7 +158,7 @@ def _progress(frame: Frame, width: int, blocks: bool) -> list[Piece]:
     return [(done * full, GREEN), (rest * (size - full), DIM), (tail, PLAIN)]
 
 
-def _fit(row: Sequence[Piece], width: int, colour: bool) -> str:
+def _fit(row: Sequence[Piece], width: int, *, colour: bool) -> str:
     """The row's pieces, cut off at `width`; what is cut is text, never a colour's end."""
     fitted = ""
     for text, style in row:
@@ -191,7 +191,7 @@ class Screen:
         columns, rows = shutil.get_terminal_size()
         if columns != self._width:  # the terminal has wrapped what stood there: begin afresh below
             self._drawn, self._width = 0, columns
-        lines = table(frame, columns - 1, rows, self._colour, self._blocks)
+        lines = table(frame, columns - 1, rows, colour=self._colour, blocks=self._blocks)
         text = "".join(f"{text}{CLEAR_RIGHT}\n" for text in lines)
         self._write(HIDE_CURSOR + self._home() + text)
         self._drawn = len(lines)

@@ -54,16 +54,21 @@ import operator
 from collections import deque
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from recyclepool._future import Future
-
-if TYPE_CHECKING:
-    from recyclepool._worker import Worker
 
 __all__ = ["Dispatch"]
 
 _call: Callable[[Any], object] = operator.call
+
+
+class Taker(Protocol):
+    """What a worker is to its dispatch."""
+
+    wake: Any  # the lock on which it sleeps
+    leaving: Any  # its mark: None, or why it is to go
+    resting: bool  # it will take the next task
 
 
 class Dispatch:
@@ -115,7 +120,7 @@ class Dispatch:
             return False
         return True
 
-    def fall_asleep(self, worker: "Worker") -> bool:
+    def fall_asleep(self, worker: Taker) -> bool:
         """Sleep until there may be a task, or a reason to go (DISPATCH 3, 5, 7). True: closing."""
         if self.closing:
             return True
@@ -129,7 +134,7 @@ class Dispatch:
         worker.resting = False
         return self.closing
 
-    def rouse(self, worker: "Worker") -> None:
+    def rouse(self, worker: Taker) -> None:
         """Take this worker out of the stack and wake it, in one C call. Not in it: nothing."""
         try:
             wake = worker.wake

@@ -113,12 +113,6 @@ class Future(_base.Future[T]):
             self._result = result
             self._exception = exception
             self._state = FINISHED
-            if self._waiters:
-                for waiter in self._waiters:
-                    if exception is None:
-                        waiter.add_result(self)
-                    else:
-                        waiter.add_exception(self)
             if self._sleepers or self._built is not None:
                 self._rouse()
             return True
@@ -154,11 +148,18 @@ class Future(_base.Future[T]):
         self.fn = self.args = self.kwargs = self.context = None
 
     def _rouse(self) -> None:
-        if self._built is not None:
-            self._built.notify_all()
-        else:
+        """Tell everybody who waits for the end. With the lock held."""
+        if self._built is None:
             for sleeper in self._sleepers:
                 wake(sleeper)
+            return
+        if self._state == FINISHED:
+            for waiter in self._waiters:
+                if self._exception is None:
+                    waiter.add_result(self)
+                else:
+                    waiter.add_exception(self)
+        self._built.notify_all()
 
     # -- what callers and the standard library use ------------------------------------------------
 

@@ -20,6 +20,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     try:
         return _demo(args)
+    except KeyboardInterrupt:  # it came where nobody waited for it
+        return 130
     except BrokenPipeError:  # the reader has gone: say nothing more, at exit neither
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1

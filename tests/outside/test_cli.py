@@ -35,6 +35,14 @@ def test_options_reach_the_demo_and_its_exit_code_comes_back(monkeypatch):
     assert seen == {"workers": 3, "tasks_per_worker": 9}
 
 
+def test_ctrl_c_where_the_demo_does_not_look_for_it(monkeypatch):
+    def run(**options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(demo, "run", run)
+    assert cli.main(["demo"]) == 130
+
+
 @pytest.mark.parametrize("number", ["0", "-1", "1.5", "many"])
 @pytest.mark.parametrize("option", ["--workers", "--tasks-per-worker"])
 def test_numbers_that_make_no_pool_are_refused(option, number, capsys):

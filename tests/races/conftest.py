@@ -22,3 +22,9 @@ def new_pool() -> Iterator[Callable[..., RecyclePool]]:
         if pool.stats().state is not PoolState.SHUTDOWN:
             pool.destroy(5.0)
         pool.shutdown(wait=False)
+
+
+@pytest.fixture
+def no_debug(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The pools do not check themselves after each order: those who interrupt them do it, at the end."""
+    monkeypatch.delenv("RECYCLEPOOL_DEBUG", raising=False)

@@ -4,6 +4,7 @@ Nothing here waits for time to pass. Who waits, waits for an event, and PATIENCE
 until a test is sure that the event will never come.
 """
 
+import dis
 import operator
 import os
 import sys
@@ -237,21 +238,21 @@ class Places:
             frame.f_trace_opcodes = True
             self._before[frame] = "RESUME"
         elif event == "opcode":
-            looked = _looks(self._before[frame])
+            before = self._before[frame]
             self._before[frame] = _operation(frame)
-            if looked:
-                self._pass(frame)
+            if looks(before):
+                self._pass(frame, at_its_start=before == "RESUME")
         elif event == "exception":
             self._before[frame] = ""  # a call that raises does not look
         elif event == "return":
             del self._before[frame]
         return self._trace
 
-    def _pass(self, frame: FrameType) -> None:
+    def _pass(self, frame: FrameType, at_its_start: bool) -> None:
         self.left -= 1
         if self.left == -1:
-            code = frame.f_code
-            self.where = f"{code.co_qualname}, line {frame.f_lineno}, before {_operation(frame)}"
+            place = "start" if at_its_start else f"line {frame.f_lineno}, before {_operation(frame)}"
+            self.where = f"{frame.f_code.co_qualname}: {place}"
             self._act()
 
     def watch(self, action: Callable[[], Any]) -> Any:
@@ -272,22 +273,14 @@ def is_ours(frame: FrameType) -> bool:
 
 
 def _operation(frame: FrameType) -> str:
-    return _NAMES[frame.f_code.co_code[frame.f_lasti]]
+    return dis.opname[frame.f_code.co_code[frame.f_lasti]]
 
 
-def _looks(operation: str) -> bool:
+def looks(operation: str) -> bool:
+    """Does the interpreter look at its eval breaker when that is done?"""
     if operation.startswith("CALL"):
         return "INTRINSIC" not in operation
     return "JUMP_BACKWARD" in operation or operation == "RESUME"
-
-
-def _names() -> list[str]:
-    import dis
-
-    return list(dis.opname)
-
-
-_NAMES = _names()
 
 
 class Interrupt(KeyboardInterrupt):
@@ -304,7 +297,8 @@ def interrupted_everywhere(
     """Interrupt an action at each of its places in turn.
 
     `stage` sets the scene anew each time; it returns the action and what is to be checked after it, which
-    is called with the place. The last time nothing is interrupted. `at_least`: as many places are expected.
+    is called with the place. The last time nothing is interrupted, and the place is "". `at_least`: as many
+    places are expected.
     """
     for n in _count(at_least):
         action, check = stage()
@@ -313,11 +307,10 @@ def interrupted_everywhere(
             places.watch(action)
         except Interrupt:
             assert places.where
-        where = f"place {n}: {places.where}"
         try:
-            check(where)
+            check(places.where)
         except BaseException as error:
-            error.add_note(f"interrupted at {where}")
+            error.add_note(f"interrupted at place {n}: {places.where}")
             raise
         if not places.where:
             assert n >= at_least, f"only {n} places"
@@ -333,6 +326,11 @@ def _count(at_least: int) -> Iterator[int]:
 # ---- what is to hold afterwards -----------------------------------------------------------------
 
 
+BEFORE_THE_ORDER = {
+    f"{name}: start" for name in ("Dispatch.look", "Engine.want_worker", "Engine._order")
+} | {"Engine._carry_out: start"}
+
+
 def is_free(lock: Any) -> bool:
     """Nobody holds it. To be asked from a thread that never took it."""
     if lock.acquire(False):
@@ -342,10 +340,7 @@ def is_free(lock: Any) -> bool:
 
 
 def serves_on(pool: RecyclePool, size: int = 2) -> None:
-    """All its workers come together, it closes, and nothing is held, lost or left over.
-
-    Its queue has to be one of Steps, which knows what was accepted.
-    """
+    """All its workers come together, it closes, and nothing is held, lost or left over."""
     engine = pool._engine
     dispatch = engine.dispatch
     for _ in range(2):
@@ -353,6 +348,7 @@ def serves_on(pool: RecyclePool, size: int = 2) -> None:
         together = [pool.submit(barrier.wait, PATIENCE) for _ in range(size)]
         for each in together:
             each.result(PATIENCE)
+    engine.roster.check()
     elsewhere(pool.close)
     assert is_free(engine._lock), "the engine's lock is held"
     assert not engine._orders, "an order was left"
@@ -360,6 +356,7 @@ def serves_on(pool: RecyclePool, size: int = 2) -> None:
     assert not dispatch.idle, "a worker was left"
     assert not engine.roster.workers, "a worker was left"
     assert dispatch.ended.done()
+    engine.roster.check()
 
 
 def settled_and_free(futures: list[Any]) -> None:

@@ -5,6 +5,7 @@ Each test takes the class from a fixture, so that the mutation check can run it 
 
 import sys
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -63,7 +64,9 @@ def start(roster: _roster.Roster, count: int) -> list[Worker]:
 
 def facts(roster: _roster.Roster) -> dict[str, Any]:
     """All that is decided, as values."""
-    kept = {k: v for k, v in vars(roster).items() if k not in ("workers", "abandoned", "_new_worker")}
+    kept = {
+        k: v for k, v in vars(roster).items() if k not in ("workers", "abandoned", "_new_worker")
+    }
     return kept | {
         "generations": roster.generations.copy(),
         "recycles": roster.recycles.copy(),
@@ -404,6 +407,81 @@ def test_what_an_abandoned_one_does_late_touches_nothing_in_the_next_epoch(roste
     assert roster.broken is ERROR  # nobody was ever ready in this epoch
 
 
+# ==== a successor waits for its slot =============================================================
+
+
+def with_successor(roster_class) -> tuple[_roster.Roster, Worker, Worker]:
+    """A roster of 3 with one serving, one whose last task runs, and that one's successor."""
+    roster = make(roster_class, 3, serving=2)
+    old = roster.workers[0]
+    roster.retire(old, Reason.TASKS)
+    roster.reconcile()
+    new = roster.workers[-1]
+    assert new.slot == old.slot
+    return roster, old, new
+
+
+def test_a_successor_serves_when_the_old_one_runs_no_task_any_more(roster_class):
+    roster, old, new = with_successor(roster_class)
+    roster.ready(new)
+    assert new.state is State.STARTING
+    roster.vacate(old)
+    assert new.state is State.SERVING
+    assert old.state is State.RETIRING
+
+
+def test_a_successor_that_is_late_serves_at_once(roster_class):
+    roster, old, new = with_successor(roster_class)
+    roster.vacate(old)
+    assert new.state is State.STARTING  # it is not ready
+    roster.ready(new)
+    assert new.state is State.SERVING
+
+
+@pytest.mark.parametrize("end", ["left", "abandon", "not_launched", "start_failed"])
+def test_whatever_ends_the_old_one_lets_its_successor_serve(roster_class, end):
+    roster, old, new = with_successor(roster_class)
+    roster.ready(new)
+    getattr(roster, end)(*(old, ERROR) if end == "start_failed" else (old,))
+    assert new.state is State.SERVING
+
+
+def test_a_task_in_another_slot_holds_nobody_up(roster_class):
+    roster, old, _ = with_successor(roster_class)
+    roster.demand(1, 0)
+    roster.left(old)
+    roster.reconcile()
+    other = roster.workers[-1]
+    assert other.slot == 2
+    roster.ready(other)
+    assert other.state is State.SERVING
+
+
+def test_all_who_held_the_slot_before_must_be_done(roster_class):
+    roster = make(roster_class, 1, serving=1, surge=2)
+    first = roster.workers[0]
+    roster.retire(first, Reason.TASKS)
+    roster.reconcile()
+    second = roster.workers[1]
+    roster.retire(second, Reason.TASKS)
+    roster.reconcile()
+    third = roster.workers[2]
+    roster.check()
+    roster.ready(third)
+    roster.vacate(second)
+    assert third.state is State.STARTING
+    roster.vacate(first)
+    assert third.state is State.SERVING
+
+
+def test_one_that_was_retired_while_it_waited_is_not_let_in(roster_class):
+    roster, old, new = with_successor(roster_class)
+    roster.ready(new)
+    roster.retire(new, Reason.CLOSE)
+    roster.vacate(old)
+    assert new.state is State.RETIRING
+
+
 # ==== failing starts =============================================================================
 
 
@@ -634,34 +712,46 @@ def _end_if_over(roster: _roster.Roster) -> None:
         roster.end()
 
 
+def _with_waiting(roster: _roster.Roster) -> Worker:
+    """Have one retire, and its successor wait for it; the old one."""
+    old = _a_serving(roster)
+    roster.retire(old, Reason.TASKS)
+    roster.reconcile()
+    roster.ready(roster.workers[-1])
+    return old
+
+
 # Each takes a roster of 5 with two serving and one starting, and returns the verb to be called.
 VERBS: dict[str, Callable[[_roster.Roster], Callable[[], object]]] = {
-    "demand": lambda r: lambda: r.demand(2, 1),
+    "demand": lambda r: partial(r.demand, 2, 1),
     "want_minimum": lambda r: r.want_minimum,
-    "reconcile": lambda r: (r.demand(1, 0), r.reconcile)[1],
-    "reconcile two": lambda r: (
-        r.abandon(_a_serving(r)),
-        r.demand(2, 0),
-        r.reconcile,
-    )[2],
-    "ready": lambda r: lambda w=_a_starting(r): r.ready(w),
-    "start_failed": lambda r: lambda w=_a_starting(r): r.start_failed(w, ERROR),
-    "not_launched": lambda r: lambda w=_a_starting(r): r.not_launched(w),
-    "retire": lambda r: lambda w=_a_serving(r): r.retire(w, Reason.TASKS),
-    "retire starting": lambda r: lambda w=_a_starting(r): r.retire(w, Reason.CLOSE),
-    "left": lambda r: lambda w=_a_serving(r): r.left(w),
-    "abandon": lambda r: lambda w=_a_serving(r): r.abandon(w),
-    "left late": lambda r: (r.abandon(w := _a_serving(r)), lambda: r.left(w))[1],
+    "reconcile": lambda r: (r.demand(1, 0), r.reconcile)[-1],
+    "reconcile two": lambda r: (r.abandon(_a_serving(r)), r.demand(2, 0), r.reconcile)[-1],
+    "ready": lambda r: partial(r.ready, _a_starting(r)),
+    "start_failed": lambda r: partial(r.start_failed, _a_starting(r), ERROR),
+    "not_launched": lambda r: partial(r.not_launched, _a_starting(r)),
+    "retire": lambda r: partial(r.retire, _a_serving(r), Reason.TASKS),
+    "retire starting": lambda r: partial(r.retire, _a_starting(r), Reason.CLOSE),
+    "vacate": lambda r: partial(r.vacate, _with_waiting(r)),
+    "left": lambda r: partial(r.left, _a_serving(r)),
+    "left late": lambda r: (r.abandon(w := _a_serving(r)), partial(r.left, w))[-1],
+    "left, and another is let in": lambda r: partial(r.left, _with_waiting(r)),
+    "abandon": lambda r: partial(r.abandon, _a_serving(r)),
+    "abandon, and another is let in": lambda r: partial(r.abandon, _with_waiting(r)),
+    "not_launched, and another is let in": lambda r: partial(r.not_launched, _with_waiting(r)),
+    "start_failed, and another is let in": lambda r: partial(
+        r.start_failed, _with_waiting(r), ERROR
+    ),
     "close": lambda r: r.close,
-    "shutdown": lambda r: lambda: r.close(terminal=True),
+    "shutdown": lambda r: partial(r.close, terminal=True),
     "destroy": lambda r: r.destroy,
-    "end": lambda r: (_over(r), lambda: _end_if_over(r))[1],
+    "end": lambda r: (_over(r), partial(_end_if_over, r))[-1],
     "end broken": lambda r: (
         setattr(r, "broken", ERROR),
         _over(r),
-        lambda: _end_if_over(r),
-    )[2],
-    "end terminal": lambda r: (r.close(terminal=True), _over(r), lambda: _end_if_over(r))[2],
+        partial(_end_if_over, r),
+    )[-1],
+    "end terminal": lambda r: (r.close(terminal=True), _over(r), partial(_end_if_over, r))[-1],
 }
 
 
@@ -695,7 +785,7 @@ class Interrupt(BaseException):
 
 
 def interrupt_at(line: int, roster: _roster.Roster, verb: Callable[[], object]) -> bool:
-    """Call `verb`, broken off before the `line`-th line that it runs in the roster. False: it ended."""
+    """Call `verb`, broken off before that line of those that it runs. False: it ended."""
     source = type(roster).close.__code__.co_filename
     left = line
 

@@ -1,13 +1,13 @@
 """How tasks, workers and the pool's life interleave: a model of one thread that takes single steps.
 
-Roster, dispatch and engine are the real ones. Submitters and drivers are generators that stop before each
-step of the proof in ``_dispatch.py``, so hypothesis may interleave them in any way. A wake lock is a flag
-that notes its release, and a thread is an entry in a list: nothing here runs at the same time as anything
-else, and nothing ever sleeps. While the model holds the engine's lock, orders wait, as they do when some
-thread is in the middle of carrying one out.
+Roster, dispatch and engine are the real ones. Submitters and drivers are generators that stop
+before each step of the proof in ``_dispatch.py``, so hypothesis may interleave them in any way. A
+wake lock is a flag that notes its release, and a thread is an entry in a list: nothing here runs
+at the same time as anything else, and nothing ever sleeps. While the model holds the engine's
+lock, orders wait, as they do when some thread is in the middle of carrying one out.
 
-After each step the invariants hold; at rest (nobody can go on but tasks that run and initializers) no
-task waits for whom it need not; and each run ends with a close that comes to its end.
+After each step the invariants hold; at rest (nobody can go on but tasks that run and initializers)
+no task waits for whom it need not; and each run ends with a close that comes to its end.
 """
 
 from collections.abc import Generator
@@ -61,6 +61,22 @@ class Wake:
 
     def release(self) -> None:
         assert not self.released, "woken twice for once idle"
+        self.released = True
+
+
+class Admission:
+    """What a driver waits for before it serves. To release it more than once is fine."""
+
+    def __init__(self) -> None:
+        self.released = False
+
+    def acquire(self) -> None:
+        assert self.released
+        self.released = False
+
+    def release(self) -> None:
+        if self.released:
+            raise RuntimeError("release unlocked lock")
         self.released = True
 
 
@@ -148,9 +164,11 @@ class Driver(Actor):
             engine.start_failed(worker, ValueError("the initializer fails"))
             return
         engine.ready(worker)
+        yield "be admitted"
+        worker.admission.acquire()
         yield from self.serve()
-        yield "retire"
-        engine.retire(worker, worker.leaving or Reason.CLOSE)
+        yield "vacate"
+        engine.vacate(worker, Reason.CLOSE)
         yield "leave"
         engine.left(worker)
 
@@ -217,7 +235,11 @@ class Driver(Actor):
         return dispatch.closing
 
     def can_step(self) -> bool:
-        return self.at is not None and (self.at != "sleep" or self.worker.wake.released)
+        if self.at == "sleep":
+            return self.worker.wake.released
+        if self.at == "be admitted":
+            return self.worker.admission.released
+        return self.at is not None
 
     def is_here(self) -> bool:
         """Is its thread the pool's?"""
@@ -234,8 +256,8 @@ class Driver(Actor):
         """Is it awake, and its next step, whatever else is done, a popleft?"""
         if self.at == "pop":
             return True
-        awake = self.at in ("serve", "mark", "woken") or (self.at == "sleep" and self.can_step())
-        return awake and self.worker.leaving is None
+        awake = ("be admitted", "serve", "mark", "sleep", "woken")
+        return self.at in awake and self.can_step() and self.worker.leaving is None
 
 
 class Thread:
@@ -297,6 +319,7 @@ class Model(RuleBasedStateMachine):
         """A backend: it cannot interrupt a task."""
         self.hooks = hooks
         worker.wake = Wake()  # type: ignore[assignment]
+        worker.admission = Admission()  # type: ignore[assignment]
         return SimpleNamespace(interrupt=lambda task: False)
 
     # -- steps ------------------------------------------------------------------------------------
@@ -411,7 +434,9 @@ class Model(RuleBasedStateMachine):
         self.engine.roster.check()
         self.check_workers()
         self.check_tasks()
-        for dispatch in {id(d): d for d in (self.engine.dispatch, *self.ending)}.values():
+        dispatches = [d.worker.dispatch for d in self.drivers]
+        dispatches += [self.engine.dispatch, *(s.dispatch for s in self.submitters)]
+        for dispatch in {id(d): d for d in dispatches}.values():
             self.check_count(dispatch)
 
     def check_workers(self) -> None:
@@ -423,6 +448,8 @@ class Model(RuleBasedStateMachine):
         assert len(active) <= self.size
         assert len(here) <= self.size + self.surge
         assert len({d.worker.slot for d in active}) == len(active)
+        busy = [d.worker.slot for d in here if d.held is not None]
+        assert len(set(busy)) == len(busy), "one slot, two tasks"
         assert all(0 <= d.worker.slot < self.size for d in active)
         names = [(d.worker.slot, d.worker.generation) for d in self.drivers]
         assert len(set(names)) == len(names), "one slot and generation, two workers"
@@ -475,7 +502,9 @@ class Model(RuleBasedStateMachine):
         here = self.here()
         active = sum(d.is_active() for d in here)
         room = min(self.size - active, self.size + self.surge - len(here))
-        opening = sum(d.at == "open" and d.worker.leaving is None for d in here)
+        starting = [d for d in here if d.at == "open" and d.worker.leaving is None]
+        running = {d.worker.slot for d in here if d not in starting and d.at != "leave"}
+        opening = sum(d.worker.slot not in running for d in starting)
         if roster.state is PoolState.BROKEN:
             assert not queued
         elif roster.state is PoolState.CLOSING:
@@ -486,10 +515,12 @@ class Model(RuleBasedStateMachine):
             assert dispatch.vacancies == room, "a vacancy that nobody sees, or that is none"
             if queued:
                 assert here, "a task has nobody to run it"
-                assert not room or opening >= queued or self.excused, "a task waits beside a vacancy"
+                assert not room or opening >= queued or self.excused, (
+                    "a task waits beside a vacancy"
+                )
             if any(not start.done() for start in self.starts):
-                assert opening or not room or self.excused, "start() waits for nobody"
-                assert here
+                assert here, "start() waits for nobody"
+                assert starting or not room or self.excused, "start() waits for nobody"
 
     def go_on(self, waiting_at: tuple[str, ...] = ()) -> None:
         """Have everybody take all steps there are."""
