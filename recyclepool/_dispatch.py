@@ -101,7 +101,12 @@ class Dispatch:
                 except IndexError:
                     self.look()
             elif self.vacancies:
-                self.look()
+                try:
+                    self.look()
+                except BaseException as broken_off:
+                    if not isinstance(broken_off, Exception):
+                        self.look()  # an interrupt, before the order was given
+                    raise
         return not self.closing or not self.take_back(task)
 
     def look(self) -> None:

@@ -204,7 +204,7 @@ class Engine:
         """Look at the queue. A vacancy is visible before that: a task that comes later sees it."""
         dispatch, roster = self.dispatch, self.roster
         dispatch.vacancies = roster.vacancies()
-        takers = sum(w.resting and w.leaving is None for w in roster.active())
+        takers = sum(w.resting and w.leaving is None and roster.is_free(w) for w in roster.active())
         roster.demand(len(dispatch.queue), takers)
         if dispatch.queue and dispatch.idle:
             dispatch.look()
@@ -223,8 +223,8 @@ class Engine:
         return worker
 
     def _launch(self, worker: Worker) -> None:
-        self.books = self.books.opened(worker.tally)
         """Start its thread. Broken off and done again it may get two: the first to board drives."""
+        self.books = self.books.opened(worker.tally)
         settings = self.settings
         name = f"{settings.thread_names}_{worker.slot}"
         thread = settings.new_thread(target=drive, args=(worker, self), name=name, daemon=True)
@@ -242,6 +242,7 @@ class Engine:
             self._launch_error.__cause__ = error
             if not self.roster.workers:
                 self._fail_queue(self._launch_error)
+            self._fail_starts(self._launch_error)
         else:
             self._launch_error = None
         worker.launched = True
@@ -257,11 +258,14 @@ class Engine:
         failure = WorkerStartError(f"a worker could not be started: {error!r}")
         failure.__cause__ = error
         self.roster.start_failed(worker, failure)
-        for start in self._starts:
-            if start.settle(None, _like(failure)):
-                self.teller.add(start)
+        self._fail_starts(failure)
         if not self.roster.serving():
             self._demand()
+
+    def _fail_starts(self, error: WorkerStartError) -> None:
+        for start in self._starts:
+            if start.settle(None, _like(error)):
+                self.teller.add(start)
 
     def _retire(self, worker: Worker, reason: Reason) -> None:
         if worker.leaving is None:

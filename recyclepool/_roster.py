@@ -129,7 +129,7 @@ class Roster:
                 self.broken = error
                 if self.state is PoolState.OPEN:
                     self.state = PoolState.BROKEN
-            self.not_launched(worker)
+        self.not_launched(worker)
 
     def not_launched(self, worker: Worker) -> None:
         """There is no thread for it. Who lives serves on."""
@@ -138,6 +138,7 @@ class Roster:
             self._move(worker, State.STOPPED)
             self.wanted = min(self.wanted, len(self.active()))
             self.workers.remove(worker)
+        self._admit()
 
     def retire(self, worker: Worker, reason: Reason) -> None:
         """THE way out: it takes no further task, and its slot is vacant."""
@@ -176,10 +177,13 @@ class Roster:
         slots.
         """
         for worker in self.workers:
-            if worker.state is State.STARTING and worker.opened:
-                same_slot = [w for w in self.workers if w.slot == worker.slot and w is not worker]
-                if all(w.vacated for w in same_slot):
-                    self._move(worker, State.SERVING)
+            if worker.opened and self.is_free(worker):
+                self._move(worker, State.SERVING)
+
+    def is_free(self, worker: Worker) -> bool:
+        """Does nobody else run a task in its slot?"""
+        same_slot = [w for w in self.workers if w.slot == worker.slot and w is not worker]
+        return all(w.vacated for w in same_slot)
 
     def _move(self, worker: Worker, state: State) -> None:
         if _ORDER.index(state) > _ORDER.index(worker.state):

@@ -40,12 +40,16 @@ class Teller:
         except RuntimeError:  # no thread is to be had
             self._threads.remove(thread)
             self._run()
+        except BaseException:  # an interrupt: the next call tells
+            if thread.ident is None:
+                self._threads.remove(thread)
+            raise
 
     def join(self, timeout: float) -> None:
         """Wait until what was told is done, or for `timeout` seconds."""
         deadline = monotonic() + timeout
         for thread in self._threads.copy():
-            if thread is not threading.current_thread():
+            if thread.ident is not None and thread is not threading.current_thread():
                 thread.join(max(0.0, deadline - monotonic()))
 
     def _run(self) -> None:

@@ -4,9 +4,9 @@
       RecyclePoolError
         PoolClosedError        (RuntimeError)      the pool takes no more tasks
         QueueFullError         (queue.Full)        the queue has no place left
-        BrokenRecyclePool      (BrokenThreadPool)  the pool cannot start workers; close or destroy
-        it, try again WorkerLostError        (BrokenExecutor)    this one task's worker died; the
-        pool lives on WorkerStartError       (RuntimeError)      a worker could not be started
+        BrokenRecyclePool      (BrokenThreadPool)  no worker can be started: close() it, try again
+        WorkerLostError        (BrokenExecutor)    this one task's worker died; the pool lives on
+        WorkerStartError       (RuntimeError)      a worker could not be started
         OutsideWorkerError     (RuntimeError)      current_worker() or @per_worker outside a task
         TaskTimeoutError       (TimeoutError)      the task ran longer than it was allowed to
         TaskAbortedError                           the task was stopped by destroy() or cancel()

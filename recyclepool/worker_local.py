@@ -17,6 +17,7 @@ T = TypeVar("T")
 D = TypeVar("D")
 
 _RAISE: Any = object()
+_MISSING: Any = object()
 _MAKING: Any = object()
 
 
@@ -79,6 +80,7 @@ class _PerWorker(Generic[T]):
 
     def __init__(self, factory: Callable[[], Any]) -> None:
         self._factory = factory
+        self._name = getattr(factory, "__qualname__", None) or repr(factory)
         self._is_generator = inspect.isgeneratorfunction(factory)
         functools.update_wrapper(self, factory)
 
@@ -86,42 +88,43 @@ class _PerWorker(Generic[T]):
         worker = here.worker
         if worker is None:
             raise OutsideWorkerError(
-                f"@per_worker {self._factory.__qualname__}() was called outside a worker: "
+                f"@per_worker {self._name}() was called outside a worker: "
                 f"call it in a task of a RecyclePool"
             )
-        try:
-            value: T = worker.values[self]
-        except KeyError:
+        value = worker.values.get(self, _MISSING)
+        if value is _MISSING:
             return self._make(worker)
         if value is _MAKING:
-            raise RecursionError(f"@per_worker {self._factory.__qualname__}() needs itself")
-        return value
+            raise RecursionError(f"@per_worker {self._name}() needs itself")
+        made: T = value
+        return made
 
     def _make(self, worker: Worker) -> T:
         worker.values[self] = _MAKING
         try:
             made = self._factory()
-            value: T = next(made) if self._is_generator else made
+            value: T = self._first(made) if self._is_generator else made
         except BaseException:
-            del worker.values[self]
+            worker.values.pop(self, None)
             raise
         worker.values[self] = value
         if self._is_generator:
-            worker.teardowns.append(functools.partial(_finish, made, self._factory.__qualname__))
+            worker.teardowns.append(functools.partial(self._finish, made))
         return value
 
+    def _first(self, generator: Generator[T, None, None]) -> T:
+        for value in generator:
+            return value
+        raise RuntimeError(f"@per_worker {self._name}() has no yield")
+
+    def _finish(self, generator: Generator[T, None, None]) -> None:
+        """Run what stands after the yield."""
+        for _ in generator:
+            generator.close()
+            raise RuntimeError(f"@per_worker {self._name}() has more than one yield")
+
     def __repr__(self) -> str:
-        return f"<per_worker {self._factory.__qualname__}>"
-
-
-def _finish(generator: Generator[Any, None, None], name: str) -> None:
-    """Run what stands after the yield."""
-    try:
-        next(generator)
-    except StopIteration:
-        return
-    generator.close()
-    raise RuntimeError(f"@per_worker {name}() has more than one yield")
+        return f"<per_worker {self._name}>"
 
 
 @overload

@@ -212,17 +212,23 @@ class ThreadBackend:
         All of them run. Raises a BaseExceptionGroup of what they raised.
         """
         worker, finalizer = self._worker, self._hooks.finalizer
-        steps = worker.teardowns[::-1]
+        errors: list[BaseException] = []
+        self._undo(errors)
         if finalizer is not None and self._opened:
-            steps.append(finalizer)  # type: ignore[arg-type]
-        errors = []
-        for step in steps:
             try:
-                step()
+                finalizer()
             except BaseException as error:
                 errors.append(error)
-        worker.teardowns.clear()
-        worker.values.clear()
+            self._undo(errors)  # of what the finalizer made
         worker.cache.clear()
         if errors:
             raise BaseExceptionGroup("while a worker closed", errors)
+
+    def _undo(self, errors: list[BaseException]) -> None:
+        worker = self._worker
+        while worker.teardowns:
+            try:
+                worker.teardowns.pop()()
+            except BaseException as error:
+                errors.append(error)
+        worker.values.clear()

@@ -16,6 +16,7 @@ from staging import WAIT, abort, in_thread, until
 from recyclepool import (
     BrokenRecyclePool,
     Limits,
+    TaskAbort,
     TaskAbortedError,
     TaskTimeoutError,
     current_worker,
@@ -40,7 +41,6 @@ def test_s2_a_count_of_tasks_with_dying_workers_and_closes_never_hangs(new_pool,
         for n in range(20):
             futures.append(pool.submit(divmod, n, 3))
             if n % 5 == cycle % 5:
-                futures[-1].add_done_callback(lambda _: contextlib.suppress(SystemExit))
                 with contextlib.suppress(SystemExit):  # it is over already: this thread calls it
                     futures[-1].add_done_callback(die)
         if cycle % 3 == 0:
@@ -84,12 +84,10 @@ def test_s3_an_idle_worker_holds_nothing_of_its_last_task(new_pool, new_spin, ou
         spin.wait_started()
         assert future.settle(None, TaskTimeoutError("too long"))  # and nobody stops it
         spin.release()
-    wait_for = pool._engine.dispatch
     with contextlib.suppress(Exception):
         future.result(WAIT)
     del task, argument, future
-    until(lambda: len(wait_for.idle) == len(pool._threads))
-    until(lambda: outcome != "aborted" or not pool._threads or wait_for.idle)
+    until(lambda: len(pool._engine.dispatch.idle) == len(pool._threads))
     watched += made
     del made[:]
     gc.collect()
@@ -383,13 +381,6 @@ def test_s19_what_the_collector_calls_submits_inside_submit(new_pool, way):
             def __del__(self):
                 foreign()
 
-    class Collecting:
-        """Its truth is asked for in the middle of submit, when the call is stored."""
-
-        def __bool__(self):
-            gc.collect(0)
-            return True
-
     references = []
     futures = []
     gc.collect()
@@ -420,6 +411,8 @@ def test_s19_what_the_collector_calls_submits_inside_submit(new_pool, way):
 # -- S20: a deadline strikes in the pool's own code -----------------------------------------------
 
 
+# The interpreter swallows, and tells of, an abort that surfaces in a weakref callback (GATE 2).
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("where", ["submit", "cancel", "result", "callback", "stats"])
 def test_s20_a_task_is_timed_out_inside_the_pools_code(new_pool, where):
     """No lock stays held, nothing is lost, and its slot goes on."""
@@ -483,8 +476,6 @@ def test_s20_the_next_result_on_that_slot_is_the_next_tasks(new_pool, new_spin):
 
 def test_s20_an_abort_that_a_task_swallows_harms_nobody(new_pool):
     """Its worker still goes, and what it returns counts for nothing."""
-    from recyclepool import TaskAbort
-
     pool, started, swallowed = new_pool(1), threading.Event(), []
 
     def stubborn():

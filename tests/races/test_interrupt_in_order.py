@@ -101,12 +101,15 @@ def test_the_end_of_an_epoch_is_interrupted(new_pool):
             go.set()
             thread.join(PATIENCE)
         assert len(engine._orders) == 1
+        closing = Elsewhere(dispatch.ended.wait, None)
+        until(lambda: dispatch.ended._sleepers, "somebody who waits for the end")
 
         def check(where):
             if began(where):
                 assert dispatch.ended.done()
             else:
                 engine._carry_out()
+            closing.result()
             assert pool.stats().state is PoolState.OPEN
             serves_on(pool)
 
@@ -166,12 +169,17 @@ def test_destroy_is_interrupted(new_pool):
         running = pool.submit(sleep_on)
         wait(started)
         queued = [pool.submit(noop) for _ in range(2)]
+        waiting = []
         for future in (running, *queued):
             future.add_done_callback(calls.append)
+            waiting.append(Elsewhere(future.wait, None))
+            until(lambda future=future: future._sleepers, "somebody who waits for it")
 
         def check(where):
             elsewhere(pool.destroy, PATIENCE)
             assert dispatch.ended.done()
+            for each in waiting:
+                each.result()
             settled_and_free([running, *queued, dispatch.ended])
             until(lambda: not pool._engine.teller._threads, "the callbacks to be told")
             assert len(calls) == len(set(calls)), "a callback ran twice"
