@@ -25,8 +25,14 @@ def main() -> None:
     print(f"reopened: {pool.submit(work, 12).result()}")
 
     # Something hangs: stop all of it, now.
-    never = threading.Event()
-    stuck = [pool.submit(never.wait) for _ in range(6)]
+    never, started = threading.Event(), threading.Barrier(5)
+
+    def hang() -> None:
+        started.wait()
+        never.wait()
+
+    stuck = [pool.submit(hang) for _ in range(6)]
+    started.wait()
     report = pool.destroy(grace=0.2)
     never.set()
     ends = ["cancelled" if f.cancelled() else type(f.exception()).__name__ for f in stuck]

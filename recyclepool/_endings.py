@@ -8,7 +8,6 @@ comes first, aborts.
 import os
 import sys
 import threading
-import traceback
 import weakref
 
 from recyclepool import _engine
@@ -77,6 +76,8 @@ def _abort(engine: Engine, dispatch: Dispatch, grace: float) -> tuple[AbandonedW
 
 
 def _give_up(engine: Engine, dispatch: Dispatch) -> tuple[AbandonedWorker, ...]:
+    import traceback
+
     stuck = []
     frames = sys._current_frames()
     for worker in engine.roster.workers.copy():

@@ -1,7 +1,5 @@
 """RecyclePool: the facade. What it promises stands here; how it keeps that, in the rooms below."""
 
-import difflib
-import inspect
 import itertools
 import math
 import os
@@ -249,6 +247,9 @@ def pools() -> tuple[RecyclePool, ...]:
 
 
 def _unknown_keyword(word: str) -> str:
+    import difflib
+    import inspect
+
     parameters = inspect.signature(RecyclePool.__init__).parameters.values()
     known = [p.name for p in parameters if p.kind is not p.VAR_KEYWORD and p.name != "self"]
     close = difflib.get_close_matches(word, known, n=1)

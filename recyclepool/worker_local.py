@@ -1,7 +1,6 @@
 """What a task sees of its worker: ``current_worker()`` and ``@per_worker``."""
 
 import functools
-import inspect
 from collections.abc import Callable, Generator
 from typing import Any, Generic, TypeVar, overload
 
@@ -75,13 +74,19 @@ def current_worker(default: Any = _RAISE) -> Any:
     return default
 
 
+def _is_generator_function(factory: Callable[[], Any]) -> bool:
+    import inspect
+
+    return inspect.isgeneratorfunction(factory)
+
+
 class _PerWorker(Generic[T]):
     """A factory that is called once for each worker."""
 
     def __init__(self, factory: Callable[[], Any]) -> None:
         self._factory = factory
         self._name = getattr(factory, "__qualname__", None) or repr(factory)
-        self._is_generator = inspect.isgeneratorfunction(factory)
+        self._is_generator = _is_generator_function(factory)
         functools.update_wrapper(self, factory)
 
     def __call__(self) -> T:

@@ -5,10 +5,8 @@ A backend is a few verbs, called by the driver in its own thread, but for ``inte
 would cost the thread backend 10 to 20 % of its throughput.
 """
 
-import difflib
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib.metadata import entry_points
 from typing import Any, Protocol
 
 from recyclepool._worker import Worker
@@ -79,11 +77,15 @@ def resolve(backend: "str | BackendFactory") -> "BackendFactory":
         return backend
     if backend in _BUILT_IN:
         return _BUILT_IN[backend]()
+    # Only here: to import these costs more than all of recyclepool.
+    from difflib import get_close_matches
+    from importlib.metadata import entry_points
+
     plugins = {point.name: point for point in entry_points(group="recyclepool.backends")}
     if backend in plugins:
         factory: BackendFactory = plugins[backend].load()()
         return factory
     known = [*_BUILT_IN, *plugins]
-    close = difflib.get_close_matches(backend, known, n=1)
+    close = get_close_matches(backend, known, n=1)
     hint = f"did you mean {close[0]!r}?" if close else "known here: " + ", ".join(map(repr, known))
     raise ValueError(f"backend={backend!r} is not known: {hint}")

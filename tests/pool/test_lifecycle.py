@@ -162,10 +162,10 @@ def test_the_table(new_pool, new_spin, quiet, verb, state):
         stage.recover()
         assert pool.submit(int).result(WAIT) == 0
     if stage.running is not None:
-        assert stage.running.done()
+        assert stage.running.done() or verb not in ENDS
         killed = verb == "destroy" or (verb == "close_in_time" and waits)
         wanted = TaskAbortedError if killed else type(None)
-        assert isinstance(stage.running.exception(0), wanted)
+        assert isinstance(stage.running.exception(WAIT), wanted)
 
 
 @pytest.mark.parametrize("state", STATES)
@@ -284,14 +284,16 @@ def test_a_close_that_runs_out_of_time(new_pool, new_spin):
     assert pool.submit(int).result(WAIT) == 0
 
 
-def test_one_deadline_for_all_workers(new_pool):
-    """Four that need most of it each, in parallel, all finish (A3)."""
-    pool = new_pool(4)
-    futures = [pool.submit(time.sleep, 0.3) for _ in range(4)]
-    report = pool.close(WAIT)
+def test_one_deadline_for_all_workers(new_pool, new_hold):
+    """They are waited for in parallel: four that end together need no more than one (A3)."""
+    pool, hold, together = new_pool(4), new_hold(), threading.Barrier(4)
+    futures = [pool.submit(lambda: (hold(), together.wait(WAIT))) for _ in range(4)]
+    hold.wait_started(4)
+    closing = in_thread(pool.close, WAIT)
+    hold.release()
+    report = closing.result()
     assert (report.completed, report.timed_out) == (4, False)
     assert all(future.exception(0) is None for future in futures)
-    assert report.seconds < 1.2  # four in a row would take that
 
 
 @pytest.mark.parametrize("timeout", [0, 0.0, -1])
@@ -581,10 +583,9 @@ def test_s21_a_callback_told_by_a_destroy_may_not_end_its_pool_either(new_pool, 
 def test_shutdown_without_waiting_is_allowed_to_an_own_task(new_pool):
     pool = new_pool(1)
     future = pool.submit(lambda: pool.shutdown(wait=False))
-    queued = pool.submit
     future.result(WAIT)
     with pytest.raises(PoolClosedError):
-        queued(int)
+        pool.submit(int)
     until(lambda: pool.stats().state is PoolState.SHUTDOWN)
 
 
