@@ -33,7 +33,7 @@ from recyclepool._driver import drive
 from recyclepool._future import Future
 from recyclepool._gate import wake
 from recyclepool._roster import Roster
-from recyclepool._teller import Teller
+from recyclepool._teller import Teller, daemons_allowed
 from recyclepool._worker import Books, Tally, Worker
 from recyclepool.backends import BackendFactory, Hooks
 from recyclepool.cache import WorkerCache
@@ -99,9 +99,6 @@ class Engine:
             settings.finalizer,
             settings.isolated,
             self._on_last_task,
-        )
-        self.facade: Any = (
-            None  # a weak reference to the pool, which ends us when the pool is dropped
         )
         self.submitted = self.rejected = 0
         self.looking = threading.RLock()  # of stats: `submitted` never goes back
@@ -204,8 +201,7 @@ class Engine:
         """Look at the queue. A vacancy is visible before that: a task that comes later sees it."""
         dispatch, roster = self.dispatch, self.roster
         dispatch.vacancies = roster.vacancies()
-        takers = sum(w.resting and w.leaving is None and roster.is_free(w) for w in roster.active())
-        roster.demand(len(dispatch.queue), takers)
+        roster.demand(len(dispatch.queue))
         if dispatch.queue and dispatch.idle:
             dispatch.look()
 
@@ -227,7 +223,9 @@ class Engine:
         self.books = self.books.opened(worker.tally)
         settings = self.settings
         name = f"{settings.thread_names}_{worker.slot}"
-        thread = settings.new_thread(target=drive, args=(worker, self), name=name, daemon=True)
+        thread = settings.new_thread(
+            target=drive, args=(worker, self), name=name, daemon=daemons_allowed()
+        )
         if worker.thread is None:
             worker.thread = thread
         try:

@@ -80,17 +80,22 @@ class Roster:
 
     # -- one way in -------------------------------------------------------------------------------
 
-    def demand(self, queued: int, takers: int) -> None:
-        """A task may have found nobody: `takers` are the active workers that run none.
+    def demand(self, queued: int) -> None:
+        """A task may have found nobody.
 
         While the pool closes, the tasks that nobody will take are all that workers are wanted for.
         """
-        unserved = max(0, queued - takers)
+        unserved = max(0, queued - self._takers())
         needed = min(self.size, len(self.active()) + unserved)
         if self.state is PoolState.CLOSING:
             self.wanted = needed
         elif unserved:
             self.wanted = max(self.wanted, self.min_workers, needed)
+
+    def _takers(self) -> int:
+        """How many workers will take a task that is queued, without waiting for another's end."""
+        taken = self._taken_slots()
+        return sum(w.resting and w.leaving is None and w.slot not in taken for w in self.active())
 
     def want_minimum(self) -> None:
         """The pool is started: its least number of workers is wanted, tasks or no."""
@@ -176,14 +181,14 @@ class Roster:
         So a successor is warm before it is needed, and a pool never runs more tasks than it has
         slots.
         """
+        taken = self._taken_slots()
         for worker in self.workers:
-            if worker.opened and self.is_free(worker):
+            if worker.opened and worker.slot not in taken:
                 self._move(worker, State.SERVING)
 
-    def is_free(self, worker: Worker) -> bool:
-        """Does nobody else run a task in its slot?"""
-        same_slot = [w for w in self.workers if w.slot == worker.slot and w is not worker]
-        return all(w.vacated for w in same_slot)
+    def _taken_slots(self) -> set[int]:
+        """Where one who goes may still run a task."""
+        return {w.slot for w in self.workers if w.state is State.RETIRING and not w.vacated}
 
     def _move(self, worker: Worker, state: State) -> None:
         if _ORDER.index(state) > _ORDER.index(worker.state):

@@ -4,15 +4,20 @@ Who settles such a future may be a driver, a submitter, the collector or a signa
 carries out somebody else's order: a callback that hangs must harm none of them.
 """
 
+import _thread
 import threading
 from collections import deque
+from collections.abc import Callable
 from time import monotonic
 from typing import Any
 
 from recyclepool._future import Future
 from recyclepool._gate import here
 
-__all__ = ["Teller"]
+__all__ = ["Teller", "daemons_allowed"]
+
+# Where they are not (some sub-interpreters), a stuck worker holds up the end.
+daemons_allowed: Callable[[], bool] = getattr(_thread, "daemon_threads_allowed", lambda: True)
 
 
 class Teller:
@@ -33,7 +38,8 @@ class Teller:
         """Have the callbacks run of what was added. Never waits for one."""
         if not self._futures:
             return
-        thread = threading.Thread(target=self._run, name=f"{self._name}_callbacks", daemon=True)
+        name = f"{self._name}_callbacks"
+        thread = threading.Thread(target=self._run, name=name, daemon=daemons_allowed())
         self._threads.append(thread)
         try:
             thread.start()

@@ -98,10 +98,13 @@ class RecyclePool(ThreadPoolExecutor):
                 )
             )
             _named[name] = self
-        # A dropped pool drains and ends. The engine's drivers keep the engine, and it this
-        # reference.
-        engine.facade = weakref.ref(self, lambda _: engine.end(engine.dispatch, terminal=True))
         _endings.end_at_exit(engine)
+
+    def __del__(self) -> None:
+        """A pool that nobody holds any more drains and ends: its drivers hold the engine only."""
+        engine = getattr(self, "_engine", None)
+        if engine is not None:
+            engine.end(engine.dispatch, terminal=True)
 
     # -- tasks ------------------------------------------------------------------------------------
 
@@ -122,7 +125,7 @@ class RecyclePool(ThreadPoolExecutor):
                 if not dispatch.put(task):
                     raise self._engine.reject()
             except WorkerStartError:
-                if dispatch.take_back(task) or task.done():
+                if dispatch.take_back(task) or isinstance(task._exception, WorkerStartError):
                     raise
         finally:
             if gate is not None:

@@ -101,7 +101,7 @@ def test_the_end_of_an_epoch_is_interrupted(new_pool):
             go.set()
             thread.join(PATIENCE)
         assert len(engine._orders) == 1
-        closing = Elsewhere(dispatch.ended.wait, None)
+        another = Elsewhere(dispatch.ended.wait, None)
         until(lambda: dispatch.ended._sleepers, "somebody who waits for the end")
 
         def check(where):
@@ -109,7 +109,7 @@ def test_the_end_of_an_epoch_is_interrupted(new_pool):
                 assert dispatch.ended.done()
             else:
                 engine._carry_out()
-            closing.result()
+            another.result()
             assert pool.stats().state is PoolState.OPEN
             serves_on(pool)
 

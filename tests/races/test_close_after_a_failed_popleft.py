@@ -1,0 +1,40 @@
+"""A task is accepted, and then the pool closes, just after the worker found none.
+
+1. The worker looks for a task and finds none.
+2. Another thread submits (it is accepted: the pool is open), and then begins to close the pool.
+3. The worker reads that the pool closes. Its popleft was before that: it looks once more before it leaves,
+   and runs the task.
+"""
+
+import threading
+
+from forcing import PATIENCE, Steps, elsewhere, noop, wait
+
+
+def test_the_worker_looks_once_more(new_pool):
+    pool = new_pool(1)
+    engine = pool._engine
+    dispatch = engine.dispatch
+    steps, late, come = Steps(dispatch), [], threading.Event()
+
+    def submit_and_close():
+        late.append(pool.submit(threading.get_ident))
+        engine.end(dispatch)
+
+    steps.once("after finding none", lambda: (elsewhere(submit_and_close), come.set()))
+    first = pool.submit(threading.get_ident)
+    wait(come)
+    assert late[0].result(PATIENCE) == first.result(PATIENCE), "it needed a successor"
+    elsewhere(pool.close)
+    assert dispatch.ended.done()
+
+
+def test_closing_wakes_who_has_just_published_itself(new_pool):
+    """1. as above 2. the pool closes: nobody is in the stack 3. the worker must not sleep for ever."""
+    for place in ("before publishing", "after publishing"):
+        pool = new_pool(1)
+        dispatch = pool._engine.dispatch
+        steps = Steps(dispatch)
+        steps.once(place, lambda pool=pool, old=dispatch: elsewhere(pool._engine.end, old))
+        pool.submit(noop)
+        assert dispatch.ended.wait(PATIENCE), place
