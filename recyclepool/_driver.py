@@ -75,3 +75,4 @@ def _close(worker: Worker) -> None:
         worker.backend.close()
     except BaseException:
         logger.exception("teardown of worker %d.%d failed", worker.slot, worker.generation)
+    worker.backend = None  # which knows the worker: its thread's end frees both

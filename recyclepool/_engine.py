@@ -43,7 +43,7 @@ from recyclepool.errors import (
     TaskAbortedError,
     WorkerStartError,
 )
-from recyclepool.events import PoolState, Reason, State
+from recyclepool.events import PoolState, Reason
 from recyclepool.limits import Limits
 
 __all__ = ["Books", "Engine", "Settings"]
@@ -179,13 +179,12 @@ class Engine:
         """Carry out what the roster wants now, derived from what is: twice is harmless."""
         roster, dispatch = self.roster, self.dispatch
         roster.reconcile()
+        for worker in roster.may_serve():
+            wake(worker.admission)
         for worker in roster.workers.copy():
             if not worker.launched:
                 self._launch(worker)
         dispatch.vacancies = roster.vacancies()
-        for worker in roster.workers:
-            if worker.state is not State.STARTING:
-                wake(worker.admission)
         if roster.broken is not None:
             dispatch.closing = True
             dispatch.rouse_all()
@@ -329,14 +328,14 @@ class Engine:
 
     def _stop(self, worker: Worker) -> None:
         """Settle what it runs, at once, and ask that to end. The rest concerns only the worker."""
-        task = worker.gate.task
-        if task is None:
+        backend, task = worker.backend, worker.gate.task
+        if task is None or backend is None:
             return
         if task.settle(None, TaskAbortedError("the task ran when its pool was destroyed")):
             self._outside.aborted += 1
             self.teller.add(task)
         worker.stopping.set()
-        worker.backend.interrupt(task)
+        backend.interrupt(task)
 
     def _cancel_queue(self) -> None:
         for task in self._queued():

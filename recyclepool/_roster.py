@@ -186,6 +186,11 @@ class Roster:
             if worker.opened and worker.slot not in taken:
                 self._move(worker, State.SERVING)
 
+    def may_serve(self) -> list[Worker]:
+        """Who need not wait, when it is ready, for the end of another's task."""
+        taken = self._taken_slots()
+        return [w for w in self.workers if w.state is not State.STARTING or w.slot not in taken]
+
     def _taken_slots(self) -> set[int]:
         """Where one who goes may still run a task."""
         return {w.slot for w in self.workers if w.state is State.RETIRING and not w.vacated}

@@ -113,7 +113,7 @@ def read(source: Source, identifiers: Counter[str]) -> Record:
 
 
 def link(source: Source, files: Mapping[str, Source], cache: MutableMapping[Any, Names]) -> Record:
-    """Pass 2: where the names that this file imports come from."""
+    """Pass 2: where the names that this file uses of other modules come from."""
     found: Counter[str] = Counter()
     for module, name in _names(source, cache).used:
         target = _names(files[module], cache) if module in files else None
@@ -136,20 +136,18 @@ def _names(source: Source, cache: MutableMapping[Any, Names]) -> Names:
 def _parse(source: Source) -> Names:
     tree = _tree(source.path.read_bytes())
     used: list[tuple[str, str]] = []
-    aliases: dict[str, str] = {}
+    known: dict[str, str] = {}
     attributes: list[tuple[str, str]] = []
     for node in ast.walk(tree):
         if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
             attributes.append((node.value.id, node.attr))
         elif isinstance(node, ast.Import):
-            aliases |= {
-                a.asname or a.name: a.name for a in node.names if a.asname or "." not in a.name
-            }
+            known |= {alias.asname or alias.name: alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             above = source.package.split(".")[: 1 - node.level or None] if node.level else []
             module = ".".join([*above, *filter(None, [node.module])])
             used += [(module, alias.name) for alias in node.names]
-    used += [(aliases[name], attr) for name, attr in attributes if name in aliases]
+    used += [(known[name], attr) for name, attr in attributes if name in known]
     defined: set[str] = set()
     nodes: list[ast.AST] = [*tree.body]
     for node in nodes:  # grows while it is walked
@@ -245,9 +243,11 @@ def pooled(pool: RecyclePool, crew: Crew, screen: Screen, stop: Stop, limit: int
     outcome = crew.outcome
     for title, task in zip(PASSES.values(), (crew.read, crew.link), strict=True):
         began = time.monotonic()
-        futures = [pool.submit(task, module) for module in crew.files]
-        for future in futures:
-            future.add_done_callback(partial(_collect, outcome))
+        futures = []
+        for module in crew.files:
+            stop.check()
+            futures.append(pool.submit(task, module))
+            futures[-1].add_done_callback(partial(_collect, outcome))
         pending: set[Future[Record]] = set(futures)
         while pending:
             _, pending = wait(pending, timeout=REDRAW_EVERY)

@@ -16,7 +16,7 @@ GRACE = 10.0  # seconds that threads get to end after a test
 
 @pytest.fixture(autouse=True)
 def nothing_left_over(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """No thread and no pool with work or workers survives its test; roster.check() runs in all pools."""
+    """No thread and no pool with work or workers survives its test; all pools check themselves."""
     monkeypatch.setenv("RECYCLEPOOL_DEBUG", "1")
     before = set(threading.enumerate())
     yield

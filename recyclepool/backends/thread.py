@@ -141,12 +141,12 @@ class ThreadBackend:
                 lock.release()
                 if gate.wishes:
                     gate.surrender()
-                if context is not None:
-                    value = context.run(fn, *args)
-                elif args:
+                if context is None:
                     value = fn(*args)
-                else:
-                    value = fn()
+                elif args:
+                    value = context.run(fn, *args)
+                else:  # not the tuple (fn, *args) for nothing
+                    value = context.run(fn)
             except BaseException as raised:
                 error = raised
             lock.acquire()

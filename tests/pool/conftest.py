@@ -4,9 +4,12 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from staging import Hold, Spin
 
 from recyclepool import PoolState, RecyclePool
+
+pytest.register_assert_rewrite("staging")
+
+from staging import Hold, Spin  # noqa: E402
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from recyclepool import RecyclePool, Reason
+from recyclepool import Reason, RecyclePool
 
 WAIT = 20.0  # seconds after which something that was to happen never will
 

@@ -1,4 +1,4 @@
-"""The life of a pool: its table of states and verbs, alone and two at a time; what its end tells."""
+"""The life of a pool: its table of states and verbs, alone and two at a time; its end's report."""
 
 import gc
 import logging
@@ -560,7 +560,7 @@ def test_s21_ends_from_an_own_task_are_refused(new_pool, new_hold, place, verb, 
 
 
 def test_s21_a_callback_told_by_a_destroy_may_not_end_its_pool_either(new_pool, new_spin):
-    """A cancelled future's callback runs on no worker; close() and destroy() there raise, or end."""
+    """A cancelled future's callback runs on no worker: there they raise, or end."""
     pool, spin, outcomes = new_pool(1), new_spin(), []
     pool.submit(spin)
     queued = pool.submit(int)
@@ -662,6 +662,44 @@ def test_an_abandoned_worker_is_counted_and_its_late_result_goes_nowhere(new_poo
     assert (stats.abandoned, stats.aborted, stats.completed, stats.submitted) == (0, 1, 0, 1)
 
 
+def test_a_worker_that_hangs_in_a_callback_is_given_up(new_pool, new_hold):
+    """Its task is settled long since; it runs none that could be named."""
+    pool, callback = new_pool(1), new_hold()
+    hold = new_hold()
+    future = pool.submit(hold, "settled")
+    future.add_done_callback(callback)
+    hold.release()
+    callback.wait_started()
+    report = pool.destroy(0.05)
+    (stuck,) = report.abandoned
+    assert stuck.task_name is None
+    assert "_invoke_callbacks" in stuck.stack
+    assert (report.aborted, report.timed_out) == (0, False)
+    assert future.result(0) == "settled"
+    assert pool.submit(int).result(WAIT) == 0
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_callbacks_that_a_destroy_tells_do_not_depend_on_each_other(new_pool, new_spin, new_hold):
+    """One hangs, one raises what ends a thread: the others run, and destroy returns."""
+    pool, spin, hang, told = new_pool(1), new_spin(), new_hold(), []
+    pool.submit(spin)
+    queued = [pool.submit(int) for _ in range(6)]
+    spin.wait_started()
+
+    def leave(_):
+        raise SystemExit
+
+    queued[0].add_done_callback(leave)
+    queued[5].add_done_callback(hang)
+    for future in queued[1:5]:
+        future.add_done_callback(told.append)
+    pool.destroy(1.0)
+    until(lambda: told == queued[1:5])
+    hang.wait_started()
+    assert pool.submit(int).result(WAIT) == 0
+
+
 def test_thread_that_is_not_to_be_interrupted(new_pool):
     """Nothing is ever raised in its tasks: `stopping` is set, and a task may look at it."""
     pool = new_pool(1, backend=backends.Thread(interrupt=False))
@@ -686,9 +724,9 @@ def test_thread_that_is_not_to_be_interrupted(new_pool):
 
 
 @pytest.mark.parametrize("interrupt", [True, False])
-def test_a5_stopping_may_be_waited_for_in_a_thread_of_the_task(new_pool, new_hold, interrupt):
+def test_a5_stopping_may_be_waited_for_in_a_thread_of_the_task(new_pool, interrupt):
     pool = new_pool(1, backend=backends.Thread(interrupt=interrupt))
-    flushed, hold = threading.Event(), new_hold()
+    flushed = threading.Event()
 
     def task():
         stopping = current_worker().stopping

@@ -188,7 +188,7 @@ def _broken(pool, hold):
         (lambda pool, hold: pool.shutdown(), PoolClosedError),
         (_broken, BrokenRecyclePool),
     ],
-    ids="fresh open closed destroyed closing shutting_down shutdown broken".split(),
+    ids=["fresh", "open", "closed", "destroyed", "closing", "shutting_down", "shutdown", "broken"],
 )
 def test_r7_r8_submit_in_every_state(new_pool, new_hold, quiet, prepare, error):
     """It settles, or it raises, and then never runs."""
@@ -491,7 +491,7 @@ def test_r_two_tasks_that_need_each_other_both_start(new_pool, new_hold):
 
 
 def test_r_a_start_that_finds_no_thread_strands_nothing(new_pool, new_hold):
-    """The last worker goes, and there is no thread for its successor: what is queued gets an end."""
+    """The last worker goes, and there is no thread for its successor: what is queued is told."""
     pool, hold = new_pool(1, limits=Limits(tasks=1)), new_hold()
     failing = []
 

@@ -63,7 +63,7 @@ CONSTRUCTOR = [
     (
         {"backend": backends.Thread},
         TypeError,
-        f"backend={backends.Thread!r}: write a name, such as \"thread\", or backends.Thread()",
+        f'backend={backends.Thread!r}: write a name, such as "thread", or backends.Thread()',
     ),
     (
         {"backend": None},
@@ -177,9 +177,7 @@ def test_a_name_that_is_taken(new_pool):
         RecyclePool(1, name="taken")
     shown = "<RecyclePool 'taken' open: 0/1 workers (0 idle, 0 busy), 0 queued>"
     message = str(caught.value)
-    assert message.startswith(
-        f"name='taken' is taken by {shown}: names are unique in a process"
-    )
+    assert message.startswith(f"name='taken' is taken by {shown}: names are unique in a process")
     assert "shutdown()" in message, "what to do about it"
 
 
@@ -201,8 +199,10 @@ def test_a_name_that_is_taken(new_pool):
         (
             {"memory": "512MiB"},
             ValueError,
-            "Limits(memory=...) does not work yet in this version: leave it out. "
-            "What works is Limits(tasks=10_000)",
+            (
+                "Limits(memory=...) does not work yet in this version: leave it out. "
+                "What works is Limits(tasks=10_000)"
+            ),
         ),
     ],
     ids=str,
@@ -369,5 +369,6 @@ def test_a_pool_that_is_broken(new_pool, caplog):
         pool.submit(int)
     assert str(caught.value) == (
         "pool 'ill' is broken: its workers cannot be started "
-        "(ZeroDivisionError('division by zero')). close() or destroy() it, and it may be tried again"
+        "(ZeroDivisionError('division by zero')). "
+        "close() or destroy() it, and it may be tried again"
     )

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from forcing import PATIENCE
 
 from recyclepool import PoolState, RecyclePool
 
@@ -20,7 +21,7 @@ def new_pool() -> Iterator[Callable[..., RecyclePool]]:
     yield make
     for pool in made:
         if pool.stats().state is not PoolState.SHUTDOWN:
-            pool.destroy(5.0)
+            pool.destroy(min(5.0, PATIENCE))
         pool.shutdown(wait=False)
 
 

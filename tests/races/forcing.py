@@ -7,17 +7,20 @@ until a test is sure that the event will never come.
 import dis
 import operator
 import os
+import signal
 import sys
 import threading
 import time
+import weakref
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future as StandardFuture
+from functools import partial
 from types import FrameType
 from typing import Any
 
 import recyclepool
-from recyclepool import RecyclePool
+from recyclepool import Reason, RecyclePool
 from recyclepool._dispatch import Dispatch
 from recyclepool._worker import Worker
 from recyclepool.backends import Thread
@@ -162,6 +165,20 @@ class Spied:
         return getattr(self._real, name)
 
 
+class SlowGate:
+    """A gate's lock; to take it is one C call, which tells when it has begun and waits to be let on."""
+
+    def __init__(self, real: Any) -> None:
+        self.begun, self.go_on = threading.Lock(), threading.Lock()
+        self.begun.acquire()
+        self.go_on.acquire()
+        steps = (self.begun.release, self.go_on.acquire, real.acquire)
+        turns = zip(*(iter(step, "never") for step in steps), strict=True)
+        self.acquire = partial(next, map(operator.itemgetter(2), turns))
+        self.release = real.release
+        self._is_owned = real._is_owned
+
+
 def once(action: Callable[[], Any]) -> Callable[[], None]:
     """The action the first time, nothing after it."""
     due = [action]
@@ -188,6 +205,22 @@ class Rigged:
         return Thread()(worker, hooks)
 
 
+def abort(pool: RecyclePool, worker: Worker, task: Any) -> list[bool | None]:
+    """Have a task stopped as the engine does it: in one order, the worker is retired first.
+
+    What the gate answered, once the order is carried out: nothing if the task was over by then.
+    """
+    engine, answers = pool._engine, []
+
+    def stop() -> None:
+        if worker.gate.task is task:
+            engine._retire(worker, Reason.LOST)
+            answers.append(worker.gate.request_abort(task))
+
+    engine._order(stop)
+    return answers
+
+
 def workers(pool: RecyclePool) -> list[Worker]:
     """Those who are there."""
     return pool._engine.roster.workers.copy()
@@ -206,6 +239,40 @@ def with_idle(pool: RecyclePool, count: int) -> RecyclePool:
         together.result(PATIENCE)
     asleep(pool, count)
     return pool
+
+
+# ---- foreign code -------------------------------------------------------------------------------
+
+
+def by_signal(action: Callable[[], Any]) -> None:
+    """Call it in a signal handler, here and now. In the main thread."""
+    outer = signal.signal(signal.SIGUSR1, lambda *_: action())
+    try:
+        signal.raise_signal(signal.SIGUSR1)
+    finally:
+        signal.signal(signal.SIGUSR1, outer)
+
+
+def by_finalizer(action: Callable[[], Any]) -> None:
+    """Call it in a __del__, here and now."""
+
+    class Finalized:
+        def __del__(self) -> None:
+            action()
+
+    Finalized()
+
+
+def by_weakref(action: Callable[[], Any]) -> None:
+    """Call it in a weakref callback, here and now."""
+
+    class Referent:
+        pass
+
+    referent = Referent()
+    reference = weakref.ref(referent, lambda _: action())
+    del referent
+    assert reference() is None
 
 
 # ---- places -------------------------------------------------------------------------------------
@@ -251,7 +318,9 @@ class Places:
     def _pass(self, frame: FrameType, at_its_start: bool) -> None:
         self.left -= 1
         if self.left == -1:
-            place = "start" if at_its_start else f"line {frame.f_lineno}, before {_operation(frame)}"
+            place = (
+                "start" if at_its_start else f"line {frame.f_lineno}, before {_operation(frame)}"
+            )
             self.where = f"{frame.f_code.co_qualname}: {place}"
             self._act()
 
@@ -332,11 +401,8 @@ BEFORE_THE_ORDER = {
 
 
 def is_free(lock: Any) -> bool:
-    """Nobody holds it. To be asked from a thread that never took it."""
-    if lock.acquire(False):
-        lock.release()
-        return True
-    return False
+    """Nobody holds it: neither a thread that lives, nor one that is gone (whose ident may be used again)."""
+    return "unlocked" in repr(getattr(lock, "_real", lock))
 
 
 def serves_on(pool: RecyclePool, size: int = 2) -> None:
@@ -359,8 +425,13 @@ def serves_on(pool: RecyclePool, size: int = 2) -> None:
     engine.roster.check()
 
 
+def told(pool: RecyclePool) -> None:
+    """Wait until no thread runs callbacks any more."""
+    until(lambda: not any(t.ident for t in pool._engine.teller._threads), "callbacks to be told")
+
+
 def settled_and_free(futures: list[Any]) -> None:
     """Each has its end, and nobody holds its lock."""
     for future in futures:
         assert future.done(), future
-        assert elsewhere(is_free, future._lock), "a future's lock is held"
+        assert is_free(future._lock), "a future's lock is held"

@@ -37,9 +37,7 @@ def contested(monkeypatch):
         wait(arrived)
         return install(*args)
 
-    monkeypatch.setattr(
-        concurrent.futures._base, "_create_and_install_waiters", install_late
-    )
+    monkeypatch.setattr(concurrent.futures._base, "_create_and_install_waiters", install_late)
     yield future
     assert settlers.pop().result() is True
     assert not future._waiters, "a waiter was left"
@@ -72,3 +70,22 @@ def test_a_state_is_final_before_it_is_told():
     future.begin()
     assert future.settle(42, None)
     assert seen == [(True, 42)]
+
+
+def test_who_lost_tells_nobody():
+    """Else as_completed() would see the future a second time."""
+    future, told = Future(), []
+
+    class Waiter:
+        event = threading.Event()
+
+        def add_result(self, future):
+            told.append(future)
+
+    with future._condition:
+        future._waiters.append(Waiter())
+    future.begin()
+    assert future.settle(42, None)
+    assert not future.settle(43, None)
+    assert not future.withdraw()
+    assert told == [future]

@@ -56,7 +56,7 @@ def test_waiting_is_interrupted(way, new_pool):
             assert elsewhere(future.result, PATIENCE) == 42
             assert future.result() == 42
             assert runs == [1]
-            assert elsewhere(is_free, future._lock)
+            assert is_free(future._lock)
 
         return lambda: WAYS[way](future), check
 
@@ -90,7 +90,7 @@ def test_cancel_is_interrupted(new_pool):
             assert len(calls) <= 1
             if not where:
                 assert calls
-            assert elsewhere(is_free, future._lock)
+            assert is_free(future._lock)
 
         return future.cancel, check
 

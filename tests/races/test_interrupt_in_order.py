@@ -26,6 +26,7 @@ from forcing import (
     noop,
     serves_on,
     settled_and_free,
+    told,
     until,
     wait,
     with_idle,
@@ -181,7 +182,7 @@ def test_destroy_is_interrupted(new_pool):
             for each in waiting:
                 each.result()
             settled_and_free([running, *queued, dispatch.ended])
-            until(lambda: not pool._engine.teller._threads, "the callbacks to be told")
+            told(pool)
             assert len(calls) == len(set(calls)), "a callback ran twice"
             if not where:
                 assert len(calls) == 3

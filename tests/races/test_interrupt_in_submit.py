@@ -13,7 +13,15 @@
 import threading
 
 import pytest
-from forcing import BEFORE_THE_ORDER, PATIENCE, Steps, interrupted_everywhere, serves_on, settled_and_free, with_idle
+from forcing import (
+    BEFORE_THE_ORDER,
+    PATIENCE,
+    Steps,
+    interrupted_everywhere,
+    serves_on,
+    settled_and_free,
+    with_idle,
+)
 
 from recyclepool import RecyclePool
 

@@ -6,28 +6,9 @@
 """
 
 import threading
-import weakref
 
 import pytest
-from forcing import PATIENCE, Steps, noop, serves_on, wait
-
-
-def by_finalizer(action):
-    class Finalized:
-        def __del__(self):
-            action()
-
-    Finalized()
-
-
-def by_weakref(action):
-    class Referent:
-        pass
-
-    referent = Referent()
-    reference = weakref.ref(referent, lambda _: action())
-    del referent
-    assert reference() is None
+from forcing import PATIENCE, Steps, by_finalizer, by_weakref, noop, serves_on, wait
 
 
 @pytest.mark.parametrize("come", [by_finalizer, by_weakref])

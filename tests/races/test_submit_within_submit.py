@@ -5,38 +5,20 @@
 3. Neither waits for the other; both tasks run, whether a worker is idle, is to be started, or all are busy.
 """
 
-import signal
 import threading
-import weakref
 
 import pytest
-from forcing import PATIENCE, Steps, elsewhere, serves_on, wait, with_idle
-
-
-def by_signal(action):
-    outer = signal.signal(signal.SIGUSR1, lambda *_: action())
-    try:
-        signal.raise_signal(signal.SIGUSR1)
-    finally:
-        signal.signal(signal.SIGUSR1, outer)
-
-
-def by_finalizer(action):
-    class Finalized:
-        def __del__(self):
-            action()
-
-    Finalized()
-
-
-def by_weakref(action):
-    class Referent:
-        pass
-
-    referent = Referent()
-    reference = weakref.ref(referent, lambda _: action())
-    del referent
-    assert reference() is None
+from forcing import (
+    PATIENCE,
+    Steps,
+    by_finalizer,
+    by_signal,
+    by_weakref,
+    elsewhere,
+    serves_on,
+    wait,
+    with_idle,
+)
 
 
 @pytest.mark.parametrize("come", [by_signal, by_finalizer, by_weakref])

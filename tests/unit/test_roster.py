@@ -44,20 +44,23 @@ def make(
     min_workers: int = 0,
     surge: int = 1,
 ) -> _roster.Roster:
-    """A roster of which `serving` workers are ready."""
+    """A roster of which `serving` workers are ready, and busy."""
     roster = roster_class(size, new_worker, min_workers=min_workers, surge=surge)
     if serving:
         start(roster, serving)
         for worker in roster.workers:
             roster.ready(worker)
+            worker.resting = False
     roster.check()
     return roster
 
 
 def start(roster: _roster.Roster, count: int) -> list[Worker]:
-    """Start `count` more workers for as many tasks; these."""
+    """Start `count` more workers for as many tasks that nobody else takes; these."""
     before = roster.workers.copy()
-    roster.demand(count, 0)
+    for worker in before:
+        worker.resting = False
+    roster.demand(count)
     roster.reconcile()
     return [w for w in roster.workers if w not in before]
 
@@ -111,49 +114,94 @@ def test_a_new_roster_is_open_and_wants_nobody(roster_class):
 
 def test_a_task_that_finds_nobody_wants_a_worker(roster_class):
     roster = make(roster_class)
-    roster.demand(1, 0)
+    roster.demand(1)
     assert roster.wanted == 1
-    roster.demand(2, 0)
+    roster.demand(2)
     assert roster.wanted == 2
 
 
-def test_a_task_that_somebody_will_take_wants_none(roster_class):
-    roster = make(roster_class, serving=1)
-    roster.demand(1, 1)
-    assert roster.wanted == 1
-    roster.demand(1, 5)
-    assert roster.wanted == 1
-    roster.demand(2, 1)
-    assert roster.wanted == 2
-
-
-def test_demand_counts_beside_the_active(roster_class):
+def test_who_is_busy_takes_no_task(roster_class):
     roster = make(roster_class, 4, serving=2)
-    roster.demand(1, 0)
+    roster.demand(1)
     assert roster.wanted == 3
+
+
+def test_who_rests_takes_one(roster_class):
+    roster = make(roster_class, 4, serving=2)
+    roster.workers[0].resting = True
+    roster.demand(1)
+    assert roster.wanted == 2
+    roster.demand(2)
+    assert roster.wanted == 3
+    roster.workers[1].resting = True
+    roster.demand(2)
+    assert roster.wanted == 3
+
+
+def test_more_who_rest_than_tasks_want_nobody(roster_class):
+    roster = make(roster_class, 4, serving=3)
+    roster.wanted = 1
+    for worker in roster.workers:
+        worker.resting = True
+    roster.demand(1)
+    assert roster.wanted == 1
+
+
+def test_who_starts_will_take_one(roster_class):
+    roster = make(roster_class)
+    start(roster, 1)
+    roster.demand(1)
+    assert roster.wanted == 1
+    roster.demand(2)
+    assert roster.wanted == 2
+
+
+def test_who_is_to_go_takes_none(roster_class):
+    roster = make(roster_class, 4, serving=2)
+    marked, retired = roster.workers
+    for worker in roster.workers:
+        worker.resting = True
+    roster.retire(retired, Reason.TASKS)
+    marked.leaving = Reason.TASKS
+    roster.demand(1)
+    assert roster.wanted == 2  # and not 1: that one cannot
+
+
+def test_a_successor_takes_none_while_a_task_runs_in_its_slot(roster_class):
+    roster = make(roster_class, 3, serving=1)
+    old = roster.workers[0]
+    roster.retire(old, Reason.TASKS)
+    roster.reconcile()
+    assert [w.resting for w in roster.active()] == [True]
+    roster.demand(1)
+    assert roster.wanted == 2
+    roster.wanted = 1
+    roster.vacate(old)
+    roster.demand(1)
+    assert roster.wanted == 1
 
 
 def test_demand_stops_at_the_size(roster_class):
     roster = make(roster_class, 3)
-    roster.demand(100, 0)
+    roster.demand(100)
     assert roster.wanted == 3
 
 
 def test_an_open_pool_never_wants_fewer_again(roster_class):
     roster = make(roster_class, 3)
-    roster.demand(3, 0)
-    roster.demand(1, 0)
-    roster.demand(0, 0)
+    roster.demand(3)
+    roster.demand(1)
+    roster.demand(0)
     assert roster.wanted == 3
 
 
 def test_min_workers_come_with_the_first_task_and_not_before(roster_class):
     roster = make(roster_class, 3, min_workers=2)
-    roster.demand(0, 0)
+    roster.demand(0)
     assert roster.wanted == 0
-    roster.demand(1, 0)
+    roster.demand(1)
     assert roster.wanted == 2
-    roster.demand(3, 0)
+    roster.demand(3)
     assert roster.wanted == 3
 
 
@@ -170,15 +218,15 @@ def test_closing_wants_workers_for_unserved_tasks_only(roster_class):
     roster = make(roster_class, 3, serving=2, min_workers=2)
     roster.wanted = 3
     roster.close()
-    roster.demand(0, 2)
+    roster.demand(0)
     assert roster.wanted == 2  # those who are here
     for worker in roster.workers.copy():
         roster.retire(worker, Reason.TASKS)
-    roster.demand(1, 0)
+    roster.demand(1)
     assert roster.wanted == 1
-    roster.demand(100, 0)
+    roster.demand(100)
     assert roster.wanted == 3
-    roster.demand(0, 0)
+    roster.demand(0)
     assert roster.wanted == 0
 
 
@@ -448,7 +496,7 @@ def test_whatever_ends_the_old_one_lets_its_successor_serve(roster_class, end):
 
 def test_a_task_in_another_slot_holds_nobody_up(roster_class):
     roster, old, _ = with_successor(roster_class)
-    roster.demand(1, 0)
+    roster.demand(2)
     roster.left(old)
     roster.reconcile()
     other = roster.workers[-1]
@@ -517,7 +565,7 @@ def test_once_one_was_ready_a_failing_start_lowers_what_is_wanted(roster_class):
     assert roster.wanted == 2
     roster.reconcile()
     assert len(roster.workers) == 2  # nobody tries again by himself
-    roster.demand(1, 0)
+    roster.demand(2)
     roster.reconcile()
     assert len(roster.workers) == 3
     assert second in roster.workers
@@ -591,7 +639,7 @@ def test_a_thread_that_cannot_be_had_is_no_failure_of_the_initializer(roster_cla
     assert roster.failed_starts == 1
     assert roster.broken is None
     assert roster.state is PoolState.OPEN
-    roster.demand(2, 1)
+    roster.demand(2)
     roster.reconcile()
     assert slots(roster.active()) == [(0, 1), (1, 2)]
 
@@ -723,10 +771,10 @@ def _with_waiting(roster: _roster.Roster) -> Worker:
 
 # Each takes a roster of 5 with two serving and one starting, and returns the verb to be called.
 VERBS: dict[str, Callable[[_roster.Roster], Callable[[], object]]] = {
-    "demand": lambda r: partial(r.demand, 2, 1),
+    "demand": lambda r: partial(r.demand, 2),
     "want_minimum": lambda r: r.want_minimum,
-    "reconcile": lambda r: (r.demand(1, 0), r.reconcile)[-1],
-    "reconcile two": lambda r: (r.abandon(_a_serving(r)), r.demand(2, 0), r.reconcile)[-1],
+    "reconcile": lambda r: (r.demand(2), r.reconcile)[-1],
+    "reconcile two": lambda r: (r.abandon(_a_serving(r)), r.demand(3), r.reconcile)[-1],
     "ready": lambda r: partial(r.ready, _a_starting(r)),
     "start_failed": lambda r: partial(r.start_failed, _a_starting(r), ERROR),
     "not_launched": lambda r: partial(r.not_launched, _a_starting(r)),

@@ -10,6 +10,7 @@ After each step the invariants hold; at rest (nobody can go on but tasks that ru
 no task waits for whom it need not; and each run ends with a close that comes to its end.
 """
 
+from collections import Counter
 from collections.abc import Generator
 from types import SimpleNamespace
 from typing import Any, ClassVar
@@ -17,7 +18,7 @@ from typing import Any, ClassVar
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 from hypothesis.stateful import run_state_machine_as_test as run_machine
 
 from recyclepool import _roster
@@ -103,18 +104,18 @@ class Actor:
 class Submitter(Actor):
     """A thread in submit(): Dispatch.put, step by step, or as a whole."""
 
-    def __init__(self, engine: Engine, *, whole: bool) -> None:
-        self.engine, self.whole = engine, whole
+    def __init__(self, model: "Model", *, whole: bool) -> None:
+        self.model, self.engine, self.whole = model, model.engine, whole
         self.task: Future[Any] = Future(int)
         self.appended = self.accepted = False
-        self.dispatch = engine.dispatch
+        self.dispatch = self.engine.dispatch
         super().__init__()
 
     def live(self) -> Steps:
         yield "append"
         try:
             if self.whole:
-                self.appended = True
+                self.append()
                 self.accepted = self.dispatch.put(self.task)
             else:
                 self.accepted = yield from self.put()
@@ -123,12 +124,17 @@ class Submitter(Actor):
         if not self.accepted:
             self.engine.reject()
 
+    def append(self) -> None:
+        self.appended = True
+        if not self.dispatch.closing:
+            self.model.excused = False
+
     def put(self) -> Steps:
         dispatch = self.dispatch
         if dispatch.closing:
             return False
         yield "append for good"
-        self.appended = True
+        self.append()
         dispatch.queue.append(self.task)
         yield "look"
         if dispatch.idle:
@@ -155,7 +161,6 @@ class Driver(Actor):
         self.model, self.worker = model, worker
         self.state = worker.state  # as it was after the last step
         self.held: Future[Any] | None = None
-        self.ran: list[Future[Any]] = []
         super().__init__()
 
     def live(self) -> Steps:
@@ -196,7 +201,7 @@ class Driver(Actor):
     def run(self, task: Future[Any]) -> Steps:
         worker = self.worker
         worker.tasks += 1
-        self.ran.append(task)
+        self.model.runs[task] += 1
         if worker.tasks == worker.last_task:
             yield "last task"
             self.model.hooks.on_last_task(worker)
@@ -271,7 +276,27 @@ class Thread:
         if model.no_threads:
             raise RuntimeError("can't start new thread")
         assert worker.dispatch not in model.destroyed, "a worker starts after destroy"
+        if worker.dispatch.closing:
+            assert worker.dispatch.queue, "a worker starts for a drain that needs none"
         model.drivers.append(Driver(model, worker))
+
+
+# What may happen, and how often.
+EVENTS = {
+    "nothing": 10,
+    "calm": 4,
+    "work": 6,
+    "come_to_rest": 6,
+    "retire": 4,
+    "fail_to_open": 1,
+    "have_no_threads": 1,
+    "hold_the_lock": 2,
+    "cancel": 1,
+    "start": 1,
+    "close": 1,
+    "destroy": 1,
+    "give_up": 1,
+}
 
 
 class Model(RuleBasedStateMachine):
@@ -286,8 +311,25 @@ class Model(RuleBasedStateMachine):
         tasks=st.sampled_from([None, None, 1, 2]),
     )
     def make(self, size: int, min_workers: int, surge: int, tasks: int | None) -> None:
+        self.size, self.surge = size, surge
+        self.settings = Settings(
+            name="model",
+            size=size,
+            min_workers=min(min_workers, size),
+            thread_names="model",
+            backend=self,  # type: ignore[arg-type]
+            isolated=False,
+            limits=Limits(tasks=tasks),
+            cache=1,
+            clock=lambda: 0.0,
+            new_thread=lambda args, **_: Thread(self, args[0]),  # type: ignore[arg-type]
+        )
+        self.open()
+
+    def open(self) -> None:
         self.drivers: list[Driver] = []
-        self.submitters: list[Submitter] = []
+        self.submitters: list[Submitter] = []  # whose task has not its end
+        self.runs: Counter[Future[Any]] = Counter()  # how often a task was begun
         self.starts: list[Future[int]] = []
         self.destroyed: list[Dispatch] = []
         self.ending: list[Dispatch] = []  # those that were closed or destroyed
@@ -295,25 +337,16 @@ class Model(RuleBasedStateMachine):
         self.locked = False  # somebody carries an order out
         self.failed_starts = 0
         self.excused = False  # a start has failed since the last submit: who is queued may wait
-        self.size, self.surge = size, surge
-        self.engine = Engine(
-            Settings(
-                name="model",
-                size=size,
-                min_workers=min(min_workers, size),
-                thread_names="model",
-                backend=self,  # type: ignore[arg-type]
-                isolated=False,
-                limits=Limits(tasks=tasks),
-                cache=1,
-                clock=lambda: 0.0,
-                new_thread=lambda args, **_: Thread(self, args[0]),  # type: ignore[arg-type]
-            )
-        )
+        self.engine = Engine(self.settings)
         roster = self.engine.roster
         self.engine.roster = self.roster_class(
-            roster.size, self.engine._new_worker, min_workers=roster.min_workers, surge=surge
+            roster.size, self.engine._new_worker, min_workers=roster.min_workers, surge=self.surge
         )
+
+    def reopen(self) -> None:
+        """What was shut down stays so; the next pool."""
+        self.teardown()
+        self.open()
 
     def __call__(self, worker: Worker, hooks: Hooks) -> Any:
         """A backend: it cannot interrupt a task."""
@@ -327,110 +360,114 @@ class Model(RuleBasedStateMachine):
     def here(self) -> list[Driver]:
         return [d for d in self.drivers if d.is_here()]
 
-    @rule(whole=st.booleans(), steps=st.integers(0, 6))
-    def submit(self, whole: bool, steps: int) -> None:
-        submitter = Submitter(self.engine, whole=whole)
+    def submit(self, *, whole: bool, steps: int) -> None:
+        submitter = Submitter(self, whole=whole)
         self.submitters.append(submitter)
         self.take(submitter, steps)
 
-    def take(self, actor: Actor, steps: int, choice: bool = True) -> None:
+    def take(self, actor: Actor, steps: int = 1, choice: bool = True) -> None:
         """Have somebody take some steps; the invariants hold after each."""
         for _ in range(steps):
             if not actor.can_step():
                 return
-            if isinstance(actor, Submitter) and not actor.appended:
-                self.excused = False
             actor.step(choice)
-            self.observe()
             self.check()
 
-    @precondition(lambda self: any(s.can_step() for s in self.submitters))
-    @rule(which=st.integers(0, 3), steps=st.integers(1, 4))
-    def go_on_submitting(self, which: int, steps: int) -> None:
-        able = [s for s in self.submitters if s.can_step()]
-        self.take(able[which % len(able)], steps)
+    @rule(
+        event=st.sampled_from([name for name, weight in EVENTS.items() for _ in range(weight)]),
+        which=st.integers(0, 5),
+        moves=st.lists(st.integers(0, 63), max_size=24),
+    )
+    def happen(self, event: str, which: int, moves: list[int]) -> None:
+        """Something happens, and then everybody goes on, step by step."""
+        if self.engine.roster.state is PoolState.SHUTDOWN:
+            self.reopen()
+        getattr(self, event)(which)
+        self.interleave(moves)
+        if self.locked:
+            self.release_the_lock()
+        self.no_threads = False
+        self.check()
 
-    @precondition(lambda self: any(d.can_step() for d in self.drivers))
-    @rule(which=st.integers(0, 5), steps=st.integers(1, 12), whole=st.booleans())
-    def work(self, which: int, steps: int, whole: bool) -> None:
+    def interleave(self, moves: list[int]) -> None:
+        """Tasks come, and everybody goes on, in the order that the numbers give."""
+        for move in moves:
+            actors: list[Actor] = [*self.submitters, *self.drivers]
+            able = [a for a in actors if a.can_step()]
+            whole, which = move % 2 == 0, move // 2
+            if not able or which % (24 if self.engine.dispatch.closing else 6) == 0:
+                self.submit(whole=whole, steps=1 + whole)
+            else:
+                actor = able[which % len(able)]
+                self.take(actor, choice=whole or actor.at == "open")
+
+    def nothing(self, which: int) -> None:
+        pass
+
+    def calm(self, which: int) -> None:
+        """All that was to be done is done: who is here is idle."""
+        self.go_on()
+
+    def work(self, which: int) -> None:
+        """One worker goes on for a while."""
         able = [d for d in self.drivers if d.can_step()]
-        driver = able[which % len(able)]
-        self.take(driver, steps, True if driver.at == "open" else whole)
+        if able:
+            self.take(able[which % len(able)], 12)
 
-    @precondition(lambda self: any(d.at == "open" for d in self.drivers))
-    @rule(which=st.integers(0, 2))
-    def fail_to_open(self, which: int) -> None:
-        able = [d for d in self.drivers if d.at == "open"]
-        self.take(able[which % len(able)], 1, False)
-
-    @precondition(lambda self: self.submitters)
-    @rule(which=st.integers(0, 5))
-    def cancel(self, which: int) -> None:
-        self.submitters[which % len(self.submitters)].task.cancel()
-
-    @precondition(lambda self: self.here())
-    @rule(which=st.integers(0, 5))
     def retire(self, which: int) -> None:
         here = self.here()
-        self.engine.retire(here[which % len(here)].worker, Reason.TASKS)
+        if here:
+            self.engine.retire(here[which % len(here)].worker, Reason.TASKS)
 
-    @rule()
-    def start(self) -> None:
+    def cancel(self, which: int) -> None:
+        if self.submitters:
+            self.submitters[which % len(self.submitters)].task.cancel()
+
+    def start(self, which: int) -> None:
         self.starts.append(self.engine.start())
 
-    @rule(terminal=st.sampled_from([False, False, False, True]))
-    def close(self, terminal: bool) -> None:
-        self.ending.append(self.engine.dispatch)
-        self.engine._order(self.engine._close, self.engine.dispatch, terminal)
+    def fail_to_open(self, which: int) -> None:
+        able = [d for d in self.drivers if d.at == "open"]
+        if able:
+            self.take(able[which % len(able)], choice=False)
 
-    @rule()
-    def destroy(self) -> None:
-        self.abort(self.engine.dispatch)
+    def have_no_threads(self, which: int) -> None:
+        self.no_threads = True
 
-    @precondition(lambda self: self.destroyed)
-    @rule()
-    def destroy_again(self) -> None:
-        self.abort(self.destroyed[-1])
-
-    def abort(self, dispatch: Dispatch) -> None:
-        self.ending.append(dispatch)
-        self.engine._order(self.engine._destroy, dispatch)
-        if not self.locked and self.engine.dispatch is dispatch:
-            self.destroyed.append(dispatch)
-
-    @precondition(lambda self: self.engine.dispatch in self.destroyed and self.here())
-    @rule(which=st.integers(0, 5))
-    def abandon(self, which: int) -> None:
-        here = self.here()
-        self.engine._order(self.engine._abandon, here[which % len(here)].worker)
-
-    @precondition(lambda self: not self.locked)
-    @rule()
-    def hold_the_lock(self) -> None:
+    def hold_the_lock(self, which: int) -> None:
+        """Somebody is in the middle of an order: what others order waits."""
         self.locked = self.engine._lock.acquire(blocking=False)
         assert self.locked
 
-    @precondition(lambda self: self.locked)
-    @rule()
     def release_the_lock(self) -> None:
         self.locked = False
         self.engine._lock.release()
         self.engine._carry_out()
 
-    @rule(no_threads=st.sampled_from([True, False, False]))
-    def have_no_threads(self, no_threads: bool) -> None:
-        self.no_threads = no_threads
+    def close(self, which: int) -> None:
+        self.ending.append(self.engine.dispatch)
+        self.engine._order(self.engine._close, self.engine.dispatch, which == 0)
+
+    def destroy(self, which: int) -> None:
+        dispatch = self.engine.dispatch
+        self.ending.append(dispatch)
+        self.destroyed.append(dispatch)
+        self.engine._order(self.engine._destroy, dispatch)
+
+    def give_up(self, which: int) -> None:
+        """Give some of those up who are still here after a destroy."""
+        dispatch = self.engine.dispatch
+        if dispatch in self.destroyed:
+            self.engine._order(self.engine._destroy, dispatch)
+            for driver in self.here()[: which + 1]:
+                self.engine._order(self.engine._abandon, driver.worker)
 
     # -- what holds after each step ---------------------------------------------------------------
 
-    def observe(self) -> None:
+    def check(self) -> None:
         failed = self.engine.roster.failed_starts
         if failed != self.failed_starts:
             self.failed_starts, self.excused = failed, True
-
-    @invariant()
-    def check(self) -> None:
-        self.observe()
         self.engine.roster.check()
         self.check_workers()
         self.check_tasks()
@@ -444,6 +481,8 @@ class Model(RuleBasedStateMachine):
             state = driver.worker.state
             assert state is driver.state or state in GROWTH[driver.state], "states only grow"
             driver.state = state
+            if driver.at in ("sleep", "mark", "pop"):
+                assert driver.worker.resting == (driver.at == "sleep")
         here, active = self.here(), [d for d in self.drivers if d.is_active()]
         assert len(active) <= self.size
         assert len(here) <= self.size + self.surge
@@ -451,6 +490,9 @@ class Model(RuleBasedStateMachine):
         busy = [d.worker.slot for d in here if d.held is not None]
         assert len(set(busy)) == len(busy), "one slot, two tasks"
         assert all(0 <= d.worker.slot < self.size for d in active)
+        for driver in self.drivers.copy():
+            if driver.at is None:
+                self.drivers.remove(driver)  # its thread has ended
         names = [(d.worker.slot, d.worker.generation) for d in self.drivers]
         assert len(set(names)) == len(names), "one slot and generation, two workers"
         roster = self.engine.roster
@@ -469,17 +511,18 @@ class Model(RuleBasedStateMachine):
 
     def check_tasks(self) -> None:
         """A task is in one place, and starts at most once."""
-        for submitter in self.submitters:
+        for submitter in self.submitters.copy():
             task = submitter.task
             queued = sum(t is task for t in submitter.dispatch.queue)
             held = sum(d.held is task for d in self.drivers)
-            ran = sum(t is task for d in self.drivers for t in d.ran)
-            assert ran <= 1
+            assert self.runs[task] <= 1
             assert queued + held <= 1
             if submitter.at is None and not submitter.accepted:
-                assert queued + held + ran == 0, "a task was refused, and run"
+                assert queued + held + self.runs[task] == 0, "a task was refused, and run"
             elif submitter.appended and not queued + held:
                 assert task.done(), "a task was lost"
+            if submitter.at is None and not queued + held:
+                self.submitters.remove(submitter)  # it has its end
 
     def check_count(self, dispatch: Dispatch) -> None:
         """The proof's: Q <= S + Ls or I <= Lw."""
@@ -492,18 +535,19 @@ class Model(RuleBasedStateMachine):
 
     # -- rest -------------------------------------------------------------------------------------
 
-    @rule()
-    def come_to_rest(self) -> None:
+    def come_to_rest(self, which: int) -> None:
         """Have everybody go on who does not depend on foreign code: then nobody waits in vain."""
         self.go_on(waiting_at=("open", "end", "call back"))
         roster, dispatch = self.engine.roster, self.engine.dispatch
         dispatch.check()
+        assert not any(d.at == "sleep" and d.worker.leaving for d in self.drivers)
         queued = len(dispatch.queue)
         here = self.here()
         active = sum(d.is_active() for d in here)
         room = min(self.size - active, self.size + self.surge - len(here))
         starting = [d for d in here if d.at == "open" and d.worker.leaving is None]
-        running = {d.worker.slot for d in here if d not in starting and d.at != "leave"}
+        starting += [d for d in here if d.at == "be admitted" and d.worker.leaving is None]
+        running = {d.worker.slot for d in here if d.held is not None}
         opening = sum(d.worker.slot not in running for d in starting)
         if roster.state is PoolState.BROKEN:
             assert not queued
@@ -532,7 +576,7 @@ class Model(RuleBasedStateMachine):
             if not able:
                 return
             for actor in able:
-                self.take(actor, 1)
+                self.take(actor, choice=actor.at == "open")
         raise AssertionError("they go on for ever")
 
     def teardown(self) -> None:
@@ -540,16 +584,41 @@ class Model(RuleBasedStateMachine):
         if not hasattr(self, "engine"):
             return
         self.go_on(waiting_at=("open", "end", "call back"))
-        self.close(terminal=False)
+        dispatch = self.engine.dispatch
+        self.engine._order(self.engine._close, dispatch, False)
+        self.ending.append(dispatch)
         self.go_on()
         assert all(dispatch.ended.done() for dispatch in self.ending)
         assert all(start.done() for start in self.starts)
-        assert all(s.task.done() for s in self.submitters if s.accepted)
+        assert not self.submitters
         assert not self.here()
         roster = self.engine.roster
         assert (roster.workers, roster.abandoned) == ([], [])
         assert roster.state is (PoolState.SHUTDOWN if roster.terminal else PoolState.OPEN)
         self.check()
+
+
+@pytest.mark.parametrize("tasks", range(1, 6))
+def test_no_more_workers_start_than_there_are_tasks(tasks):
+    model = Model()
+    model.make(size=4, min_workers=0, surge=1, tasks=None)
+    for _ in range(tasks):
+        model.submit(whole=True, steps=10)
+    assert len(model.drivers) == min(tasks, 4)
+    model.go_on()
+    assert len(model.drivers) == min(tasks, 4)
+    model.teardown()
+    assert not model.drivers
+
+
+def test_one_worker_runs_what_comes_one_by_one():
+    model = Model()
+    model.make(size=4, min_workers=0, surge=1, tasks=None)
+    for _ in range(5):
+        model.submit(whole=True, steps=10)
+        model.go_on()
+    assert len(model.drivers) == 1
+    model.teardown()
 
 
 # Deterministic: the same examples in each run.

@@ -1,0 +1,49 @@
+"""A worker carries out, in the name of another thread, the order to abort its own task.
+
+1. A task submits, and a worker is to be started for that: its thread holds the engine's lock.
+2. Another thread destroys the pool. It leaves its order, finds the lock taken, and waits for the end.
+3. The task's thread does that order too: it is to abort the task that it runs itself. It is in the pool's
+   code, so it only leaves the wish, and carries the order out to its end.
+4. The task comes out of submit(), and raises there.
+"""
+
+import threading
+
+from forcing import PATIENCE, Elsewhere, Spied, once, until, wait
+
+from recyclepool import TaskAbortedError
+from recyclepool.errors import TaskAbort
+
+
+def test_it_surfaces_on_the_way_out(new_pool):
+    pool = new_pool(2)
+    engine = pool._engine
+    engine._lock = lock = Spied(engine._lock)
+    may_submit, holds, go_on, raised = (*(threading.Event() for _ in range(3)), [])
+
+    def stop_here():
+        holds.set()
+        wait(go_on)
+
+    def parent():
+        assert may_submit.wait(PATIENCE)
+        lock.after_acquire = once(stop_here)
+        try:
+            pool.submit(int)
+        except BaseException as error:
+            raised.append(type(error))
+            raise
+
+    future = pool.submit(parent)
+    until(lambda: not engine._orders, "the worker to be started")
+    may_submit.set()
+    wait(holds)
+    destroying = Elsewhere(pool.destroy, PATIENCE)
+    until(lambda: len(engine._orders) > 1, "the order to be left")
+    go_on.set()
+    assert isinstance(future.exception(PATIENCE), TaskAbortedError)
+    report = destroying.result()
+    assert raised == [TaskAbort]
+    assert report.aborted == 1
+    assert not report.abandoned
+    assert pool.submit(int).result(PATIENCE) == 0

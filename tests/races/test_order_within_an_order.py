@@ -1,0 +1,100 @@
+"""Foreign code orders while its own thread holds the engine's lock.
+
+1. A thread carries out an order: it holds the engine's lock.
+2. There, on the same thread, a signal handler, a finalizer or a weakref callback submits, retires or closes.
+   It leaves its order, finds the lock taken, and returns at once.
+3. The holder carries that order out too, before its own call returns.
+"""
+
+import pytest
+from forcing import (
+    PATIENCE,
+    Spied,
+    by_finalizer,
+    by_signal,
+    by_weakref,
+    elsewhere,
+    noop,
+    once,
+    serves_on,
+    with_idle,
+    workers,
+)
+
+from recyclepool import Reason
+
+
+@pytest.mark.parametrize("come", [by_signal, by_finalizer, by_weakref])
+@pytest.mark.parametrize("order", ["submit", "retire", "close", "start"])
+def test_it_neither_hangs_nor_is_lost(come, order, new_pool):
+    pool = with_idle(new_pool(2), 1)
+    engine, worker = pool._engine, workers(pool)[0]
+    dispatch, late = engine.dispatch, []
+
+    def act():
+        if order == "submit":  # one for the sleeper, one for which a worker is to be started
+            late.extend([pool.submit(int), pool.submit(int)])
+        elif order == "retire":
+            engine.retire(worker, Reason.TASKS)
+        elif order == "close":
+            engine.end(dispatch)
+        else:
+            late.append(pool.start())
+
+    engine._lock = lock = Spied(engine._lock)
+    lock.after_acquire = once(lambda: come(act))
+    engine._order(noop)
+    assert not engine._orders
+    for future in late:
+        assert future.result(PATIENCE) in (0, 1, 2)
+    if order in ("retire", "close"):
+        worker.thread.join(PATIENCE)
+        assert not worker.thread.is_alive()
+    if order == "close":
+        assert dispatch.ended.wait(PATIENCE)
+    engine._lock = lock._real
+    serves_on(pool)
+
+
+@pytest.mark.parametrize("come", [by_signal, by_finalizer, by_weakref])
+def test_the_holders_look_comes_after_its_release(come, new_pool):
+    """1. the holder has done all orders, and is about to release 2. another thread, or a handler on its own,
+    orders: the lock is taken 3. the holder releases, looks again, and does it.
+    """
+    pool = with_idle(new_pool(2), 2)
+    engine, (one, other) = pool._engine, workers(pool)
+    engine._lock = lock = Spied(engine._lock)
+
+    def order():
+        elsewhere(engine.retire, one, Reason.TASKS)
+        come(lambda: engine.retire(other, Reason.TASKS))
+
+    lock.before_release = once(order)
+    engine._order(noop)
+    assert not engine._orders, "an order was left"
+    for worker in (one, other):
+        worker.thread.join(PATIENCE)
+        assert not worker.thread.is_alive()
+    engine._lock = lock._real
+    serves_on(pool)
+
+
+def test_an_order_that_fails_is_not_done_for_ever(new_pool):
+    pool = new_pool(1)
+    engine = pool._engine
+    done = []
+
+    class OwnError(Exception):
+        pass
+
+    def fail():
+        raise OwnError
+
+    with engine._lock:
+        engine._order(fail)
+        engine._order(done.append, 1)
+    with pytest.raises(OwnError):
+        engine._carry_out()
+    assert done == [1]
+    assert not engine._orders
+    serves_on(pool, 1)
