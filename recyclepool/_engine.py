@@ -249,8 +249,8 @@ class Engine:
 
     def _start_failed(self, worker: Worker, error: BaseException) -> None:
         self.books = self.books.closed_for(worker.tally)
-        if worker not in self.roster.workers:
-            self.roster.left(worker)  # it was given up, in an epoch that is over
+        if worker in self.roster.abandoned:
+            self.roster.left(worker)  # late, from an epoch that is over
             return
         failure = WorkerStartError(f"a worker could not be started: {error!r}")
         failure.__cause__ = error

@@ -35,7 +35,7 @@ from concurrent.futures._base import (
 )
 from contextvars import Context
 from time import monotonic
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from recyclepool._gate import Flag, GatedLock, guarded, here, new_lock, sleep_until, wake
 
@@ -110,6 +110,7 @@ class Future(_base.Future[T]):
         try:
             lock.acquire()
             if self._state != RUNNING and self._state != PENDING:
+                self._wake()  # an interrupt may have broken off who settled it just before this
                 return False
             self._result = result
             self._exception = exception
@@ -136,6 +137,8 @@ class Future(_base.Future[T]):
         try:
             lock.acquire()
             if self._state != PENDING:
+                if self._state != RUNNING:
+                    self._wake()  # as in settle()
                 return False
             self._state = CANCELLED
             self._rouse()
@@ -149,24 +152,32 @@ class Future(_base.Future[T]):
         self.fn = self.args = self.kwargs = self.context = None
 
     def _rouse(self) -> None:
-        """Tell everybody who waits for the end. With the lock held."""
-        if self._built is None:
-            for sleeper in self._sleepers:
-                wake(sleeper)
-            return
+        """Tell everybody who waits for the end, once. With the lock held."""
         if self._state == FINISHED:
             for waiter in self._waiters:
                 if self._exception is None:
                     waiter.add_result(self)
                 else:
                     waiter.add_exception(self)
-        self._built.notify_all()
+        self._wake()
+
+    def _wake(self) -> None:
+        """Wake everybody who sleeps until the end. May be done again."""
+        if self._built is not None:
+            self._built.notify_all()
+        else:
+            for sleeper in self._sleepers:
+                wake(sleeper)
 
     # -- what callers and the standard library use ------------------------------------------------
 
-    @property
-    def _condition(self) -> threading.Condition:  # type: ignore[override]
-        return self._built or guarded(self._build_condition)
+    if TYPE_CHECKING:
+        _condition: threading.Condition
+    else:
+
+        @property
+        def _condition(self):
+            return self._built or guarded(self._build_condition)
 
     def _build_condition(self) -> "_GatedCondition":
         lock = self._lock

@@ -95,7 +95,7 @@ class Roster:
     def _takers(self) -> int:
         """How many workers will take a task that is queued, without waiting for another's end."""
         taken = self._taken_slots()
-        return sum(w.resting and w.leaving is None and w.slot not in taken for w in self.active())
+        return sum(w.resting and w.slot not in taken for w in self.active())
 
     def want_minimum(self) -> None:
         """The pool is started: its least number of workers is wanted, tasks or no."""

@@ -40,14 +40,14 @@ class Teller:
             return
         name = f"{self._name}_callbacks"
         thread = threading.Thread(target=self._run, name=name, daemon=daemons_allowed())
-        self._threads.append(thread)
         try:
+            self._threads.append(thread)
             thread.start()
         except RuntimeError:  # no thread is to be had
             self._threads.remove(thread)
             self._run()
         except BaseException:  # an interrupt: the next call tells
-            if thread.ident is None:
+            if thread.ident is None and thread in self._threads:
                 self._threads.remove(thread)
             raise
 

@@ -1,7 +1,7 @@
 """What a task sees of its worker: ``current_worker()`` and ``@per_worker``."""
 
 import functools
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from typing import Any, Generic, TypeVar, overload
 
 from recyclepool._gate import Flag, here
@@ -134,6 +134,8 @@ class _PerWorker(Generic[T]):
 
 @overload
 def per_worker(factory: Callable[[], Generator[T, None, None]]) -> Callable[[], T]: ...
+@overload
+def per_worker(factory: Callable[[], Iterator[T]]) -> Callable[[], T]: ...
 @overload
 def per_worker(factory: Callable[[], T]) -> Callable[[], T]: ...
 def per_worker(factory: Callable[[], Any]) -> Callable[[], Any]:

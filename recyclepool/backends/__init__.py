@@ -31,7 +31,10 @@ class Backend(Protocol):
         """End it now, from any thread, again and again. False: it cannot be done (a thread)."""
 
     def close(self) -> None:
-        """Teardown and finalizer, inside the worker, then release. May raise what they raised."""
+        """Teardown and finalizer, inside the worker, then release. May raise what they raised.
+
+        Called once, also when open() raised: then there is no finalizer to run.
+        """
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from bisect import bisect_left
 from collections.abc import Sized
+from concurrent.futures._base import RUNNING
 from contextvars import Context, copy_context
 from dataclasses import dataclass
 from functools import partial
@@ -158,11 +159,14 @@ class ThreadBackend:
 
         ended = monotonic()
         ran = ended - started
+        spoilt = error is not None or gate.aborted or task._state != RUNNING
+        if spoilt:  # before the run is counted, or it would be told as completed for a moment
+            tally.spoilt += 1
         tally.run_counts[bisect_left(BUCKETS, ran) if ran > SHORT else 0] += 1
         tally.run_seconds += ran
         if error is None and not gate.aborted:
             settled = task.settle(value, None)
-            if not settled:  # by a deadline or a destroy, which counted it
+            if not settled and not spoilt:  # a deadline or a destroy was faster, and counted it
                 tally.spoilt += 1
         else:
             settled = self._settle_error(task, error)
@@ -175,7 +179,6 @@ class ThreadBackend:
     def _settle_error(self, task: Future[Any], error: BaseException | None) -> bool:
         """The end of a task that raised, or that was aborted, whatever it made of that."""
         gate, tally = self._worker.gate, self._worker.tally
-        tally.spoilt += 1
         if gate.aborted:
             cause, error = error, TaskAbortedError("the task was stopped while it ran")
             error.__cause__ = cause
