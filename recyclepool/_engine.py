@@ -404,7 +404,7 @@ class Engine:
             )
         if roster.broken is not None:
             broken = BrokenRecyclePool(
-                f"pool {name!r} is broken: its workers cannot be started ({roster.broken!r}). "
+                f"pool {name!r} is broken: its workers cannot be started ({roster.broken.__cause__!r}). "
                 f"close() or destroy() it, and it may be tried again"
             )
             broken.__cause__ = roster.broken

@@ -266,6 +266,15 @@ class Future(_base.Future[T]):
             self._await_end(timeout)
         return self._exception
 
+    def __repr__(self) -> str:
+        # As the standard's, without its lock: an interrupt in `with` could leave that held.
+        state = _base._STATE_TO_DESCRIPTION_MAP[self._state]  # type: ignore[attr-defined]
+        if self._state == FINISHED and self._exception is not None:
+            state += f" raised {type(self._exception).__name__}"
+        elif self._state == FINISHED:
+            state += f" returned {type(self._result).__name__}"
+        return f"<{type(self).__name__} at {id(self):#x} state={state}>"
+
     def _await_end(self, timeout: float | None) -> None:
         """Return when FINISHED; raise CancelledError or TimeoutError otherwise."""
         guarded(self.wait, timeout)

@@ -16,7 +16,7 @@ from recyclepool._future import Future
 from recyclepool._gate import guarded, here
 from recyclepool._stats import describe, snapshot
 from recyclepool.backends import BackendFactory, resolve
-from recyclepool.errors import WorkerStartError
+from recyclepool.errors import UnitError, WorkerStartError
 from recyclepool.events import CloseReport, PoolState, PoolStats
 from recyclepool.limits import Limits
 from recyclepool.units import parse_size
@@ -72,10 +72,10 @@ class RecyclePool(ThreadPoolExecutor):
             raise TypeError(_unknown_keyword(next(iter(unknown))))
         size = _max_workers(max_workers)
         factory = resolve(backend)
-        initargs = tuple(initargs)
+        initargs = _initargs(initargs)
         limits = _limits(limits)
         least = _min_workers(min_workers, size)
-        budget = parse_size(cache, name="cache")
+        budget = _cache(cache)
         isolated = _context(context, factory)
         _callable("initializer", initializer)
         _callable("finalizer", finalizer)
@@ -255,8 +255,10 @@ def _unknown_keyword(word: str) -> str:
 
     parameters = inspect.signature(RecyclePool.__init__).parameters.values()
     known = [p.name for p in parameters if p.kind is not p.VAR_KEYWORD and p.name != "self"]
-    close = difflib.get_close_matches(word, known, n=1)
-    hint = f"did you mean {close[0]!r}?" if close else "known are " + ", ".join(known)
+    likeness = {name: difflib.SequenceMatcher(None, word, name).ratio() for name in known}
+    best = max(likeness.values())
+    close = [repr(name) for name in known if likeness[name] == best and best > 0.6]
+    hint = f"did you mean {' or '.join(close)}?" if close else "known are " + ", ".join(known)
     return f"RecyclePool() has no parameter {word!r}: {hint}"
 
 
@@ -304,6 +306,21 @@ def _callable(name: str, value: Any) -> None:
         )
 
 
+def _initargs(value: Iterable[Any]) -> tuple[Any, ...]:
+    try:
+        return tuple(value)
+    except TypeError:
+        raise TypeError(
+            f"initargs={value!r}: write a tuple, such as initargs=({value!r},)"
+        ) from None
+
+
+def _cache(value: int | str) -> int:
+    if value is None:
+        raise UnitError('cache=None: write 0 for no cache, or a size such as "64MiB"')
+    return parse_size(value, name="cache")
+
+
 def _context(value: str | None, backend: BackendFactory) -> bool:
     """Does a task see its submitter's context variables?"""
     if value is None:
@@ -329,5 +346,8 @@ def _free_name(wanted: str | None) -> str:
         raise TypeError(f"name={wanted!r}: write a word, such as name='images'")
     holder = _named.get(wanted)
     if holder is not None and holder._engine.roster.state is not PoolState.SHUTDOWN:
-        raise ValueError(f"name={wanted!r} is taken by {holder!r}: names are unique in a process")
+        raise ValueError(
+            f"name={wanted!r} is taken by {holder!r}: names are unique in a process. "
+            f"shutdown() that pool, or choose another name"
+        )
     return wanted

@@ -1,8 +1,8 @@
 """Do the forced interleavings bite? Each mutant drops one step of a protocol: its test has to fail.
 
-A mutant is a copy of the package with a piece of its text replaced. The tests of `tests/races` run against it
-in a process of their own, with little patience; none of them is left to chance. The copy without a change
-passes the same tests.
+A mutant is a copy of the package with a piece of its text replaced. The tests of `tests/races` run
+against it in a process of their own, with little patience; none of them is left to chance. The copy
+without a change passes the same tests.
 """
 
 import os
@@ -54,12 +54,12 @@ MUTANTS = [
         "test_two_settle.py",
         "_future.py",
         (
-            "        lock = self._lock\n        try:\n            lock.acquire()\n"
+            ("        lock = self._lock\n        try:\n            lock.acquire()\n"
             "            if self._state != RUNNING and self._state != PENDING:\n                return False\n"
-            "            self._result",
-            "        lock = _new_rlock()\n        try:\n            lock.acquire()\n"
+            "            self._result"),
+            ("        lock = _new_rlock()\n        try:\n            lock.acquire()\n"
             "            if self._state != RUNNING and self._state != PENDING:\n                return False\n"
-            "            self._result",
+            "            self._result"),
         ),
     ),
     mutant(
@@ -67,10 +67,10 @@ MUTANTS = [
         "test_as_completed_sees_a_future_once.py",
         "_future.py",
         (
-            "        lock = self._lock\n        try:\n            lock.acquire()\n"
-            "            if self._state != RUNNING and self._state != PENDING:\n",
-            "        lock = _new_rlock()\n        try:\n            lock.acquire()\n"
-            "            if self._state != RUNNING and self._state != PENDING:\n",
+            ("        lock = self._lock\n        try:\n            lock.acquire()\n"
+            "            if self._state != RUNNING and self._state != PENDING:\n"),
+            ("        lock = _new_rlock()\n        try:\n            lock.acquire()\n"
+            "            if self._state != RUNNING and self._state != PENDING:\n"),
         ),
     ),
     mutant(
@@ -112,8 +112,8 @@ MUTANTS = [
         "test_interrupt_in_dispatch.py",
         "_dispatch.py",
         (
-            '= map(\n            operator.methodcaller("release"), iter(self.idle.pop, None)\n'
-            "        ).__next__",
+            ('= map(\n            operator.methodcaller("release"), iter(self.idle.pop, None)\n'
+            "        ).__next__"),
             "= lambda: self.idle.pop().release()",
         ),
     ),
@@ -175,12 +175,12 @@ MUTANTS = [
         "_engine.py",
         (
             "        if worker.leaving is None:\n            worker.leaving = reason",
-            "        worker.dispatch.rouse(worker)\n"
-            "        if worker.leaving is None:\n            worker.leaving = reason",
+            ("        worker.dispatch.rouse(worker)\n"
+            "        if worker.leaving is None:\n            worker.leaving = reason"),
         ),
         (
-            "        self.roster.retire(worker, worker.leaving)\n"
-            "        worker.dispatch.rouse(worker)\n",
+            ("        self.roster.retire(worker, worker.leaving)\n"
+            "        worker.dispatch.rouse(worker)\n"),
             "        self.roster.retire(worker, worker.leaving)\n",
         ),
     ),
@@ -271,13 +271,13 @@ MUTANTS = [
         "test_abort_at_any_place.py -k wait_in_time",
         "_gate.py",
         (
-            "        gate.enter()\n        taken = bool(self._lock.acquire(*args))\n"
-            "        if not taken:\n            gate.leave()\n        return taken\n",
+            ("        gate.enter()\n        taken = bool(self._lock.acquire(*args))\n"
+            "        if not taken:\n            gate.leave()\n        return taken\n"),
             "        return bool(self._lock.acquire(*args))\n",
         ),
         (
-            "        self._lock.release()\n        gate = here.gate\n"
-            "        if gate is not None:\n            gate.leave()\n",
+            ("        self._lock.release()\n        gate = here.gate\n"
+            "        if gate is not None:\n            gate.leave()\n"),
             "        self._lock.release()\n",
         ),
     ),
@@ -323,8 +323,8 @@ MUTANTS = [
         "_gate.py",
         (
             "        self.wishes[task] = True\n",
-            "        late = self.wishes\n        late[task] = True\n"
-            "        for other in [t for t in late if t is not task]:\n            del late[other]\n",
+            ("        late = self.wishes\n        late[task] = True\n"
+            "        for other in [t for t in late if t is not task]:\n            del late[other]\n"),
         ),
     ),
     mutant(
@@ -338,11 +338,11 @@ MUTANTS = [
         "test_abort_wakes_a_sleeper.py -k before",
         "_gate.py",
         (
-            "        while not over() and not (gate is not None and gate.is_due()):\n"
-            "            if deadline is None:\n                sleeper.acquire()\n",
-            "        while not over():\n"
+            ("        while not over() and not (gate is not None and gate.is_due()):\n"
+            "            if deadline is None:\n                sleeper.acquire()\n"),
+            ("        while not over():\n"
             "            if deadline is None:\n                sleeper.acquire()\n"
-            "                if gate is not None and gate.is_due():\n                    break\n",
+            "                if gate is not None and gate.is_due():\n                    break\n"),
         ),
     ),
     mutant(

@@ -207,7 +207,7 @@ def test_c5_a_late_timeout_touches_nothing(new_pool, new_spin):
     new = pool.submit(second, "new")
     second.wait_started()
     assert not old.settle(None, TaskTimeoutError("late"))
-    assert not worker.backend.interrupt(old)
+    assert not worker.gate.request_abort(old)
     pool._engine.retire(worker, worker.leaving)
     second.release()
     assert new.result(WAIT) == "new"

@@ -1,7 +1,7 @@
 """What interleavings are forced with: containers and locks that lie, and exceptions put where they may come.
 
-Nothing here waits for time to pass. Who waits, waits for an event, and PATIENCE is only how long it may take
-until a test is sure that the event will never come.
+Nothing here waits for time to pass. Who waits, waits for an event, and PATIENCE is only how long it
+may take until a test is sure that the event will never come.
 """
 
 import dis
@@ -81,8 +81,9 @@ def elsewhere(action: Callable[..., Any], *args: Any) -> Any:
 class Steps:
     """Does something, once, at a named place between two steps of a dispatch.
 
-    The places: before/after append, after taking a task, after finding none, before/after publishing,
-    before taking out (of the stack, by a retire). Without `stack` the idle stack stays as it is.
+    The places: before/after append, after taking a task, after finding none, before/after
+    publishing, before taking out (of the stack, by a retire). Without `stack` the idle stack stays
+    as it is.
     """
 
     def __init__(self, dispatch: Dispatch, *, stack: bool = True) -> None:
@@ -241,6 +242,19 @@ def with_idle(pool: RecyclePool, count: int) -> RecyclePool:
     return pool
 
 
+def run_one(pool: RecyclePool) -> Any:
+    """Have a worker run a task, and fall idle then, with nobody else in the pool's code."""
+    go = threading.Event()
+    future = pool.submit(_run_one, go)
+    go.set()
+    return future
+
+
+def _run_one(go: threading.Event) -> int:
+    wait(go)
+    return threading.get_ident()
+
+
 # ---- foreign code -------------------------------------------------------------------------------
 
 
@@ -281,10 +295,10 @@ def by_weakref(action: Callable[[], Any]) -> None:
 class Places:
     """Where an exception from outside may surface: a trace function that counts them.
 
-    CPython looks at its eval breaker after a call, at a backward jump and where a Python function starts or a
-    generator goes on. A trace function is called before each bytecode, so a place is a bytecode before which
-    one of those was done. At the `n`-th place (from 0) `act` is called; what it raises, surfaces there.
-    Only frames of code for which `counts` is true have places.
+    CPython looks at its eval breaker after a call, at a backward jump and where a Python function
+    starts or a generator goes on. A trace function is called before each bytecode, so a place is a
+    bytecode before which one of those was done. At the `n`-th place (from 0) `act` is called; what
+    it raises, surfaces there. Only frames of code for which `counts` is true have places.
     """
 
     def __init__(
@@ -365,9 +379,9 @@ def interrupted_everywhere(
 ) -> None:
     """Interrupt an action at each of its places in turn.
 
-    `stage` sets the scene anew each time; it returns the action and what is to be checked after it, which
-    is called with the place. The last time nothing is interrupted, and the place is "". `at_least`: as many
-    places are expected.
+    `stage` sets the scene anew each time; it returns the action and what is to be checked after it,
+    which is called with the place. The last time nothing is interrupted, and the place is "".
+    `at_least`: as many places are expected.
     """
     for n in _count(at_least):
         action, check = stage()

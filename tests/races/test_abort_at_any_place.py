@@ -1,12 +1,12 @@
 """A task is to be aborted at any place of what it calls of the pool, or of the standard library for our futures.
 
-1. A task calls submit(), result(), wait() and so on. At one place of that, in turn at each where CPython
-   looks at its eval breaker, it is held.
+1. A task calls submit(), result(), wait() and so on. At one place of that, in turn at each where
+   CPython looks at its eval breaker, it is held.
 2. Another thread retires its worker and asks for its abort. It injects, or leaves its wish.
 3. The task goes on. TaskAbort surfaces there, or as soon as it is out of the pool's code.
 4. The future gets TaskAbortedError; no lock is held, neither of the gate nor of a future nor of the
-   engine; whoever settles those futures does not hang; what was submitted, runs; a callback of a cancelled
-   future was not left out. A successor serves.
+   engine; whoever settles those futures does not hang; what was submitted, runs; a callback of a
+   cancelled future was not left out. A successor serves.
 """
 
 import concurrent.futures

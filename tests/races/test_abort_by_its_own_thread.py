@@ -1,9 +1,10 @@
 """A worker carries out, in the name of another thread, the order to abort its own task.
 
 1. A task submits, and a worker is to be started for that: its thread holds the engine's lock.
-2. Another thread destroys the pool. It leaves its order, finds the lock taken, and waits for the end.
-3. The task's thread does that order too: it is to abort the task that it runs itself. It is in the pool's
-   code, so it only leaves the wish, and carries the order out to its end.
+2. Another thread destroys the pool. It leaves its order, finds the lock taken, and waits for the
+   end.
+3. The task's thread does that order too: it is to abort the task that it runs itself. It is in the
+   pool's code, so it only leaves the wish, and carries the order out to its end.
 4. The task comes out of submit(), and raises there.
 """
 

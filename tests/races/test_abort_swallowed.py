@@ -1,8 +1,8 @@
 """An abort surfaces in a finalizer or a weakref callback, and the interpreter swallows it.
 
 1. A task runs. The pool is destroyed: TaskAbort is injected.
-2. It surfaces in a __del__ (a weakref callback) that the task's own code brought about. The interpreter
-   prints it and goes on: the task runs on as if nothing had been.
+2. It surfaces in a __del__ (a weakref callback) that the task's own code brought about. The
+   interpreter prints it and goes on: the task runs on as if nothing had been.
 3. The abort is asked for again, while the same task runs; it surfaces in the task.
 """
 

@@ -1,10 +1,10 @@
 """A task that is to be aborted sleeps in the pool's code, or is about to.
 
 1. The task waits for something that never comes. It holds its gate meanwhile.
-2. Another thread asks for its abort, just before the task shows what it sleeps on / just after / while it
-   sleeps. It leaves its wish, then looks for a sleeper to wake.
-3. The task shows its sleeper, then looks at the wishes: one of the two sees the other. It wakes, or does
-   not fall asleep, and raises on its way out.
+2. Another thread asks for its abort, just before the task shows what it sleeps on / just after /
+   while it sleeps. It leaves its wish, then looks for a sleeper to wake.
+3. The task shows its sleeper, then looks at the wishes: one of the two sees the other. It wakes, or
+   does not fall asleep, and raises on its way out.
 """
 
 import concurrent.futures

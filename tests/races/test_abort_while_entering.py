@@ -2,11 +2,12 @@
 
 1. A task calls submit(). It is inside the one C call that takes the gate: it has not got it yet.
 2. Another thread asks for an abort. It gets the gate, and injects.
-3. The task gets the gate. Before that call returns, the interpreter looks at its eval breaker: TaskAbort
-   surfaces there, at the entry of the pool's code.
+3. The task gets the gate. Before that call returns, the interpreter looks at its eval breaker:
+   TaskAbort surfaces there, at the entry of the pool's code.
 4. The entry gives the gate back, and the exception goes on into the task: nothing was submitted.
 
-(SlowGate makes that call out of C parts, so that there is no earlier place for the exception to surface.)
+(SlowGate makes that call out of C parts, so that there is no earlier place for the exception to
+surface.)
 """
 
 from forcing import (

@@ -1,6 +1,7 @@
 """A task swallows its abort, and returns a result; more is queued.
 
-1. A task runs; its worker is retired, and an abort is injected. The task catches it, and returns a value.
+1. A task runs; its worker is retired, and an abort is injected. The task catches it, and returns a
+   value.
 2. Its future gets TaskAbortedError all the same: what it returned is not to be relied on.
 3. The next task is in the queue. The same worker does not take it: its successor does.
 """

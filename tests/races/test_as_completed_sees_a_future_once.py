@@ -1,10 +1,11 @@
 """A future ends while as_completed() or wait() takes stock of it.
 
-1. The main thread holds the future's Condition: it has seen that the future is pending, and is about to
-   install its waiter.
+1. The main thread holds the future's Condition: it has seen that the future is pending, and is
+   about to install its waiter.
 2. The driver settles the future. It comes to the lock, and has to wait there.
 3. The waiter is installed. The driver stores the state and notifies, under the same lock.
-4. The future is seen once, and it is done when it is seen; wait() returns no future that is pending.
+4. The future is seen once, and it is done when it is seen; wait() returns no future that is
+   pending.
 """
 
 import concurrent.futures

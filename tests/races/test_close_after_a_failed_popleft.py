@@ -2,13 +2,13 @@
 
 1. The worker looks for a task and finds none.
 2. Another thread submits (it is accepted: the pool is open), and then begins to close the pool.
-3. The worker reads that the pool closes. Its popleft was before that: it looks once more before it leaves,
-   and runs the task.
+3. The worker reads that the pool closes. Its popleft was before that: it looks once more before it
+   leaves, and runs the task.
 """
 
 import threading
 
-from forcing import PATIENCE, Steps, elsewhere, noop, wait
+from forcing import PATIENCE, Steps, elsewhere, run_one, wait
 
 
 def test_the_worker_looks_once_more(new_pool):
@@ -22,7 +22,7 @@ def test_the_worker_looks_once_more(new_pool):
         engine.end(dispatch)
 
     steps.once("after finding none", lambda: (elsewhere(submit_and_close), come.set()))
-    first = pool.submit(threading.get_ident)
+    first = run_one(pool)
     wait(come)
     assert late[0].result(PATIENCE) == first.result(PATIENCE), "it needed a successor"
     elsewhere(pool.close)
@@ -36,5 +36,5 @@ def test_closing_wakes_who_has_just_published_itself(new_pool):
         dispatch = pool._engine.dispatch
         steps = Steps(dispatch)
         steps.once(place, lambda pool=pool, old=dispatch: elsewhere(pool._engine.end, old))
-        pool.submit(noop)
+        run_one(pool)
         assert dispatch.ended.wait(PATIENCE), place

@@ -1,10 +1,11 @@
 """The pool closes in the middle of a submit; it may even be open again by then.
 
-1. submit() has read which epoch it is, and that it is open; it is about to append its task, or has done so.
-2. Another thread closes the pool: that epoch is over when close() returns, and its workers are gone. (Or
-   the pool is started again too: a new epoch is in place.)
-3. submit() goes on with the epoch that it has read. Its task is refused, or it runs; it is never lost, and
-   the new epoch has none of it.
+1. submit() has read which epoch it is, and that it is open; it is about to append its task, or has
+   done so.
+2. Another thread closes the pool: that epoch is over when close() returns, and its workers are
+   gone. (Or the pool is started again too: a new epoch is in place.)
+3. submit() goes on with the epoch that it has read. Its task is refused, or it runs; it is never
+   lost, and the new epoch has none of it.
 """
 
 import pytest

@@ -1,7 +1,8 @@
 """A signal handler touches the very future whose lock the interrupted code holds.
 
 1. The main thread is in a method of the future, and holds its lock.
-2. A signal handler runs there, on the same thread, and cancels that future, asks it, adds a callback.
+2. A signal handler runs there, on the same thread, and cancels that future, asks it, adds a
+   callback.
 3. It does not wait for the lock, as it is the holder: neither hangs.
 """
 

@@ -1,9 +1,10 @@
 """A KeyboardInterrupt comes between taking a worker out of the idle stack and waking it.
 
-1. Two workers sleep. The main thread wakes one (for a task), wakes that one (to retire it) or wakes all.
+1. Two workers sleep. The main thread wakes one (for a task), wakes that one (to retire it) or wakes
+   all.
 2. In turn, at each place of that, a KeyboardInterrupt is raised.
-3. A worker is in the stack and sleeps, or it is not and was woken: none is lost. (To take out and to wake is
-   one C call, so there is no place between them.)
+3. A worker is in the stack and sleeps, or it is not and was woken: none is lost. (To take out and
+   to wake is one C call, so there is no place between them.)
 """
 
 import threading

@@ -1,9 +1,10 @@
 """A KeyboardInterrupt comes at any place of result() or cancel().
 
-1. The main thread waits for a future, or cancels it; in turn, at each place, a KeyboardInterrupt is raised.
-2. The future is as it was, or has its end: never between. Its lock is free.
-   (Not so in the standard's wait() and as_completed(): their own `with future._condition` may leave the lock
-   held, with our futures and with theirs. Condition.__enter__ is Python code.)
+1. The main thread waits for a future, or cancels it; in turn, at each place, a KeyboardInterrupt is
+   raised.
+2. The future is as it was, or has its end: never between. Its lock is free. (Not so in the
+   standard's wait() and as_completed(): their own `with future._condition` may leave the lock held,
+   with our futures and with theirs. Condition.__enter__ is Python code.)
 3. Who asks again gets the answer; the task ran once, or, cancelled, never. The pool serves on.
 """
 

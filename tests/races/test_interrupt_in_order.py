@@ -1,10 +1,10 @@
 """An order is broken off by a KeyboardInterrupt, and done again.
 
-1. An order is there: a worker is to retire, has left, was the last to leave; an epoch is to end, is to be
-   aborted; a pool is to be started.
+1. An order is there: a worker is to retire, has left, was the last to leave; an epoch is to end, is
+   to be aborted; a pool is to be started.
 2. The main thread carries it out; in turn, at each place of that, a KeyboardInterrupt is raised.
-3. The main thread carries it out to its end all the same before the interrupt goes on. (One exception: the
-   interrupt comes before it began. Then the next who orders something does.)
+3. The main thread carries it out to its end all the same before the interrupt goes on. (One
+   exception: the interrupt comes before it began. Then the next who orders something does.)
 4. The engine's lock is free, and the pool serves on, in the same epoch or in the next.
 """
 

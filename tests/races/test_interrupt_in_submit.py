@@ -1,13 +1,14 @@
 """A KeyboardInterrupt comes at any place of a submit.
 
-1. The main thread submits; in turn, at each place in the pool's code where CPython looks for signals, a
-   KeyboardInterrupt is raised: before and after the append, the look, the wake-up, the order of a worker, the
-   start of its thread.
-2. The task was accepted or it was not. If it was, it runs, and nobody needs to submit another for that.
-   (One exception: the interrupt comes where a function of those starts that were to order a worker. There
-   is no place before it at which it could be caught. The task then waits for the next submit, or close.)
-3. The pool serves on: the next tasks run, on both workers at a time; close() returns; no lock is held; no
-   task is stranded.
+1. The main thread submits; in turn, at each place in the pool's code where CPython looks for
+   signals, a KeyboardInterrupt is raised: before and after the append, the look, the wake-up, the
+   order of a worker, the start of its thread.
+2. The task was accepted or it was not. If it was, it runs, and nobody needs to submit another for
+   that. (One exception: the interrupt comes where a function of those starts that were to order a
+   worker. There is no place before it at which it could be caught. The task then waits for the next
+   submit, or close.)
+3. The pool serves on: the next tasks run, on both workers at a time; close() returns; no lock is
+   held; no task is stranded.
 """
 
 import threading

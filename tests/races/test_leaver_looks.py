@@ -2,8 +2,8 @@
 
 1. Two workers sleep. A submit takes the first out of the stack, for its task, and wakes it.
 2. Before that one looks for the task, it is marked to leave. It leaves without taking it.
-3. Nobody is awake now who would take the task, and no successor is ready. Whoever retires a worker looks
-   afterwards: the second is woken, and runs it.
+3. Nobody is awake now who would take the task, and no successor is ready. Whoever retires a worker
+   looks afterwards: the second is woken, and runs it.
 """
 
 import threading
@@ -17,7 +17,7 @@ from recyclepool import Limits, Reason
 def test_a_sleeper_takes_what_the_leaver_left(new_pool):
     may_open = threading.Event()
     may_open.set()
-    pool = with_idle(new_pool(2, initializer=may_open.wait, initargs=(PATIENCE,)), 2)
+    pool = with_idle(new_pool(2, initializer=may_open.wait, initargs=(10 * PATIENCE,)), 2)
     engine = pool._engine
     dispatch = engine.dispatch
     first = next(w for w in workers(pool) if w.wake is dispatch.idle[-1])
@@ -30,9 +30,10 @@ def test_a_sleeper_takes_what_the_leaver_left(new_pool):
         wake_one()
 
     dispatch.wake_one = mark_first
-    task = pool.submit(int)
-    assert task.result(PATIENCE) == 0
-    may_open.set()
+    try:
+        assert pool.submit(int).result(PATIENCE) == 0
+    finally:
+        may_open.set()
     serves_on(pool)
 
 

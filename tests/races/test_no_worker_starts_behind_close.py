@@ -1,8 +1,9 @@
 """A submit wants a worker; the pool is closed, and closing has returned, before its order is carried out.
 
-1. submit() has appended its task, nobody is idle, there is a vacancy: it is about to order a worker.
-2. Another thread ends the pool. (It starts a worker for the task, as that was accepted; the task runs, or,
-   destroyed, is cancelled.) The call returns: nobody is left.
+1. submit() has appended its task, nobody is idle, there is a vacancy: it is about to order a
+   worker.
+2. Another thread ends the pool. (It starts a worker for the task, as that was accepted; the task
+   runs, or, destroyed, is cancelled.) The call returns: nobody is left.
 3. submit() orders its worker. None is started any more, in no epoch.
 """
 

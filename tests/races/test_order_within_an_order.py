@@ -1,8 +1,8 @@
 """Foreign code orders while its own thread holds the engine's lock.
 
 1. A thread carries out an order: it holds the engine's lock.
-2. There, on the same thread, a signal handler, a finalizer or a weakref callback submits, retires or closes.
-   It leaves its order, finds the lock taken, and returns at once.
+2. There, on the same thread, a signal handler, a finalizer or a weakref callback submits, retires
+   or closes. It leaves its order, finds the lock taken, and returns at once.
 3. The holder carries that order out too, before its own call returns.
 """
 

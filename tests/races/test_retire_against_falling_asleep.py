@@ -2,8 +2,8 @@
 
 1. The worker found no task. It is about to put itself into the idle stack / has done so / sleeps.
 2. Another thread retires it: it sets the mark, then tries to take the worker out of the stack.
-3. Either that finds it there and wakes it; or the worker, which reads its mark after it has published
-   itself, finds the mark. It leaves, in each case.
+3. Either that finds it there and wakes it; or the worker, which reads its mark after it has
+   published itself, finds the mark. It leaves, in each case.
 4. A successor serves, and the retired one's turn to be woken was not used up.
 """
 
@@ -16,7 +16,7 @@ from forcing import (
     Spied,
     Steps,
     elsewhere,
-    noop,
+    run_one,
     serves_on,
     wait,
     with_idle,
@@ -48,7 +48,7 @@ def test_it_leaves(place, new_pool):
         retire()
     else:
         steps.once(place, retire)
-        pool.submit(noop)
+        run_one(pool)
     wait(come)
     worker = seen[0]
     worker.thread.join(PATIENCE)
@@ -59,7 +59,8 @@ def test_it_leaves(place, new_pool):
 
 def test_the_mark_is_set_before_it_is_taken_out(new_pool):
     """1. retire() tries to take the worker out, and finds it not there 2. the worker publishes itself, and
-    reads its mark 3. retire() goes on. Had it not set the mark before, nobody would wake the worker.
+    reads its mark 3. retire() goes on. Had it not set the mark before, nobody would wake the
+    worker.
     """
     locks = []
 
@@ -83,7 +84,7 @@ def test_the_mark_is_set_before_it_is_taken_out(new_pool):
         raise ValueError  # as list.remove found it: not there
 
     steps.once("before publishing", hold_it)
-    pool.submit(noop)
+    run_one(pool)
     wait(about_to)
     worker = workers(pool)[0]
     steps.once("before taking out", let_it_sleep)

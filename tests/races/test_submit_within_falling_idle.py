@@ -1,6 +1,7 @@
 """A finalizer or a weakref callback submits on the worker's own thread, in the middle of falling idle.
 
-1. The worker looks for a task and finds none / is about to put itself into the idle stack / has done so.
+1. The worker looks for a task and finds none / is about to put itself into the idle stack / has
+   done so.
 2. There, on its own thread, foreign code runs and submits to the same pool.
 3. The task runs: by this worker, which wakes itself, or sees it.
 """
@@ -8,7 +9,7 @@
 import threading
 
 import pytest
-from forcing import PATIENCE, Steps, by_finalizer, by_weakref, noop, serves_on, wait
+from forcing import PATIENCE, Steps, by_finalizer, by_weakref, run_one, serves_on, wait
 
 
 @pytest.mark.parametrize("come", [by_finalizer, by_weakref])
@@ -22,7 +23,7 @@ def test_it_runs(come, place, new_pool):
         submitted.set()
 
     steps.once(place, lambda: come(submit))
-    pool.submit(noop)
+    run_one(pool)
     wait(submitted)
     assert late[0].result(PATIENCE) == 0
     serves_on(pool, 1)

@@ -2,7 +2,8 @@
 
 1. A thread is in submit(), just before its append, or just after it.
 2. There, on the same thread, foreign code runs and submits to the same pool.
-3. Neither waits for the other; both tasks run, whether a worker is idle, is to be started, or all are busy.
+3. Neither waits for the other; both tasks run, whether a worker is idle, is to be started, or all
+   are busy.
 """
 
 import threading

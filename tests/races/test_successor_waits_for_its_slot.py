@@ -1,6 +1,7 @@
 """A task comes while a successor waits for its slot.
 
-1. The worker in slot 0 runs its last task, A. Its successor is ready, and is admitted when A is over.
+1. The worker in slot 0 runs its last task, A. Its successor is ready, and is admitted when A is
+   over.
 2. A submits B, and waits for it. Slot 1 is vacant.
 3. The successor is none that will take B while A runs: slot 1 had to be filled.
 """

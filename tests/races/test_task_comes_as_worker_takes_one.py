@@ -2,7 +2,8 @@
 
 1. The worker has taken A out of the queue, and has not begun to run it.
 2. Another thread submits B, from the start to the end of its call. The pool has a vacancy.
-3. The worker runs A, which waits for B. It is none that will take B: a second worker had to be started.
+3. The worker runs A, which waits for B. It is none that will take B: a second worker had to be
+   started.
 """
 
 import threading

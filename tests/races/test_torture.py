@@ -1,10 +1,11 @@
 """Thousands of hostile moments, by chance; what one interleaving a file forces by design, is hit here in masses.
 
-All checks are of one kind: afterwards each accepted future was settled once and its callbacks ran once, no lock
-is held, no thread and no task is left, no driver died, and no worker served after an abort.
+All checks are of one kind: afterwards each accepted future was settled once and its callbacks ran
+once, no lock is held, no thread and no task is left, no driver died, and no worker served after an
+abort.
 
-In the suite it runs small. `pytest -m soak tests/races` runs it at full scale; RECYCLEPOOL_TORTURE=10 at ten
-times that.
+In the suite it runs small. `pytest -m soak tests/races` runs it at full scale;
+RECYCLEPOOL_TORTURE=10 at ten times that.
 """
 
 import concurrent.futures

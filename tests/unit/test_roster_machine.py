@@ -27,7 +27,7 @@ from recyclepool._engine import Engine, Settings
 from recyclepool._future import Future
 from recyclepool._worker import Worker
 from recyclepool.backends import Hooks
-from recyclepool.errors import WorkerStartError
+from recyclepool.errors import BrokenRecyclePool, WorkerStartError
 from recyclepool.events import PoolState, Reason, State
 from recyclepool.limits import Limits
 
@@ -288,11 +288,11 @@ EVENTS = {
     "work": 6,
     "come_to_rest": 6,
     "retire": 4,
-    "fail_to_open": 1,
-    "have_no_threads": 1,
+    "fail_to_open": 3,
+    "have_no_threads": 2,
     "hold_the_lock": 2,
     "cancel": 1,
-    "start": 1,
+    "start": 2,
     "close": 1,
     "destroy": 1,
     "give_up": 1,
@@ -360,10 +360,12 @@ class Model(RuleBasedStateMachine):
     def here(self) -> list[Driver]:
         return [d for d in self.drivers if d.is_here()]
 
-    def submit(self, *, whole: bool, steps: int) -> None:
+    def submit(self, *, whole: bool) -> Submitter:
+        """A task comes: its submitter reads the closing flag, or does it all."""
         submitter = Submitter(self, whole=whole)
         self.submitters.append(submitter)
-        self.take(submitter, steps)
+        self.take(submitter, 1 + whole)
+        return submitter
 
     def take(self, actor: Actor, steps: int = 1, choice: bool = True) -> None:
         """Have somebody take some steps; the invariants hold after each."""
@@ -396,7 +398,7 @@ class Model(RuleBasedStateMachine):
             able = [a for a in actors if a.can_step()]
             whole, which = move % 2 == 0, move // 2
             if not able or which % (24 if self.engine.dispatch.closing else 6) == 0:
-                self.submit(whole=whole, steps=1 + whole)
+                self.submit(whole=whole)
             else:
                 actor = able[which % len(able)]
                 self.take(actor, choice=whole or actor.at == "open")
@@ -415,7 +417,11 @@ class Model(RuleBasedStateMachine):
             self.take(able[which % len(able)], 12)
 
     def retire(self, which: int) -> None:
+        """Retire a worker: one in two times, one that is about to fall asleep or to serve."""
         here = self.here()
+        if which % 2:
+            between = ("open", "be admitted", "fall asleep", "publish", "look")
+            here = [d for d in here if d.at in between] or here
         if here:
             self.engine.retire(here[which % len(here)].worker, Reason.TASKS)
 
@@ -425,14 +431,20 @@ class Model(RuleBasedStateMachine):
 
     def start(self, which: int) -> None:
         self.starts.append(self.engine.start())
+        if which < 2:
+            self.fail_to_open(which)
 
     def fail_to_open(self, which: int) -> None:
-        able = [d for d in self.drivers if d.at == "open"]
-        if able:
-            self.take(able[which % len(able)], choice=False)
+        """Some starts fail. As a rule none that would break the pool at once."""
+        if self.engine.roster._once_ready or not which:
+            self.submit(whole=True)
+            for driver in self.here()[-1 - which :]:
+                if driver.at == "open":
+                    self.take(driver, choice=False)
 
     def have_no_threads(self, which: int) -> None:
         self.no_threads = True
+        self.retire(which)
 
     def hold_the_lock(self, which: int) -> None:
         """Somebody is in the middle of an order: what others order waits."""
@@ -446,6 +458,7 @@ class Model(RuleBasedStateMachine):
 
     def close(self, which: int) -> None:
         self.ending.append(self.engine.dispatch)
+        self.excused = False  # to close it looks, too
         self.engine._order(self.engine._close, self.engine.dispatch, which == 0)
 
     def destroy(self, which: int) -> None:
@@ -455,12 +468,12 @@ class Model(RuleBasedStateMachine):
         self.engine._order(self.engine._destroy, dispatch)
 
     def give_up(self, which: int) -> None:
-        """Give some of those up who are still here after a destroy."""
-        dispatch = self.engine.dispatch
-        if dispatch in self.destroyed:
+        """Destroy again, and give some of those up who are still here."""
+        for dispatch in self.destroyed[-1:]:
             self.engine._order(self.engine._destroy, dispatch)
             for driver in self.here()[: which + 1]:
-                self.engine._order(self.engine._abandon, driver.worker)
+                if driver.worker.dispatch is dispatch:
+                    self.engine._order(self.engine._abandon, driver.worker)
 
     # -- what holds after each step ---------------------------------------------------------------
 
@@ -511,18 +524,24 @@ class Model(RuleBasedStateMachine):
 
     def check_tasks(self) -> None:
         """A task is in one place, and starts at most once."""
-        for submitter in self.submitters.copy():
-            task = submitter.task
-            queued = sum(t is task for t in submitter.dispatch.queue)
-            held = sum(d.held is task for d in self.drivers)
+        dispatches = {id(s.dispatch): s.dispatch for s in self.submitters}
+        places = [id(task) for dispatch in dispatches.values() for task in dispatch.queue]
+        places += [id(d.held) for d in self.drivers if d.held is not None]
+        assert len(set(places)) == len(places), "a task is in two places"
+        placed = set(places)
+        ended = []
+        for submitter in self.submitters:
+            task, here = submitter.task, id(submitter.task) in placed
             assert self.runs[task] <= 1
-            assert queued + held <= 1
             if submitter.at is None and not submitter.accepted:
-                assert queued + held + self.runs[task] == 0, "a task was refused, and run"
-            elif submitter.appended and not queued + held:
+                assert not here, "a task was refused, and run"
+                assert not self.runs[task], "a task was refused, and run"
+            elif submitter.appended and not here:
                 assert task.done(), "a task was lost"
-            if submitter.at is None and not queued + held:
-                self.submitters.remove(submitter)  # it has its end
+            if submitter.at is None and not here:
+                ended.append(submitter)
+        for submitter in ended:
+            self.submitters.remove(submitter)
 
     def check_count(self, dispatch: Dispatch) -> None:
         """The proof's: Q <= S + Ls or I <= Lw."""
@@ -598,12 +617,31 @@ class Model(RuleBasedStateMachine):
         self.check()
 
 
+# ==== some interleavings that chance finds rarely ================================================
+
+
+def model_of(size: int, *, min_workers: int = 0, tasks: int | None = None) -> Model:
+    model = Model()
+    model.make(size=size, min_workers=min_workers, surge=1, tasks=tasks)
+    return model
+
+
+def submit(model: Model) -> Future[Any]:
+    return model.submit(whole=True).task
+
+
+def go_to(model: Model, driver: Driver, step: str) -> None:
+    """Have a driver go on, and stop before a step."""
+    while driver.at != step:
+        assert driver.can_step()
+        model.take(driver, choice=driver.at == "open")
+
+
 @pytest.mark.parametrize("tasks", range(1, 6))
 def test_no_more_workers_start_than_there_are_tasks(tasks):
-    model = Model()
-    model.make(size=4, min_workers=0, surge=1, tasks=None)
+    model = model_of(4)
     for _ in range(tasks):
-        model.submit(whole=True, steps=10)
+        submit(model)
     assert len(model.drivers) == min(tasks, 4)
     model.go_on()
     assert len(model.drivers) == min(tasks, 4)
@@ -612,13 +650,92 @@ def test_no_more_workers_start_than_there_are_tasks(tasks):
 
 
 def test_one_worker_runs_what_comes_one_by_one():
-    model = Model()
-    model.make(size=4, min_workers=0, surge=1, tasks=None)
+    model = model_of(4)
     for _ in range(5):
-        model.submit(whole=True, steps=10)
+        submit(model)
         model.go_on()
     assert len(model.drivers) == 1
     model.teardown()
+
+
+def test_a_worker_is_retired_as_it_falls_asleep():
+    model = model_of(1)
+    submit(model)
+    (driver,) = model.drivers
+    go_to(model, driver, "fall asleep")
+    model.retire(0)  # it is not in the stack, and read its mark before
+    model.take(driver, choice=True)  # the real fall_asleep: it sees the mark
+    assert driver.can_step()
+    model.come_to_rest(0)
+    model.teardown()
+
+
+def test_a_task_does_not_wait_for_a_slot_in_which_another_runs():
+    model = model_of(2, tasks=1)
+    first = submit(model)
+    (driver,) = model.drivers
+    go_to(model, driver, "end")  # its last task: a successor waits for its slot
+    model.go_on(waiting_at=("end",))
+    assert [d.at for d in model.drivers] == ["end", "be admitted"]
+    second = submit(model)
+    model.go_on(waiting_at=("end",))
+    assert second.running()
+    assert first.running()
+    model.teardown()
+
+
+def test_a_start_that_fails_is_tried_again_when_nobody_serves_and_a_task_waits():
+    model = model_of(1, tasks=1)
+    submit(model)
+    old = model.drivers[0]
+    go_to(model, old, "end")
+    task = submit(model)  # nobody can be started: it is for the successor
+    new = model.drivers[1]
+    model.take(old, 20)
+    assert old.at is None
+    model.take(new, choice=False)
+    model.come_to_rest(0)
+    model.go_on()
+    assert task.done()
+    model.teardown()
+
+
+def test_start_is_told_when_a_worker_cannot_be_started():
+    model = model_of(1, min_workers=1)
+    model.start(5)
+    model.take(model.drivers[0], choice=False)
+    assert isinstance(model.starts[0].exception(0), BrokenRecyclePool | WorkerStartError)
+    model.teardown()
+
+
+def test_start_is_told_when_there_is_no_thread():
+    model = model_of(2, min_workers=2)
+    model.no_threads = True
+    model.start(5)
+    assert isinstance(model.starts[0].exception(0), WorkerStartError)
+    model.no_threads = False
+    model.start(5)
+    model.go_on()
+    assert model.starts[1].result(0) == 2
+    model.teardown()
+
+
+@pytest.mark.parametrize("closing", [False, True])
+def test_who_waits_for_a_worker_that_no_thread_is_there_for_is_told(closing):
+    model = model_of(1, tasks=1)
+    submit(model)
+    (driver,) = model.drivers
+    go_to(model, driver, "last task")
+    model.no_threads = True
+    task = submit(model)
+    if closing:
+        model.close(5)
+    model.go_on()
+    assert isinstance(task.exception(0), WorkerStartError)
+    model.teardown()
+
+
+# ==== and any ====================================================================================
 
 
 # Deterministic: the same examples in each run.
