@@ -268,7 +268,7 @@ class Future(_base.Future[T]):
 
     def __repr__(self) -> str:
         # As the standard's, without its lock: an interrupt in `with` could leave that held.
-        state = _base._STATE_TO_DESCRIPTION_MAP[self._state]  # type: ignore[attr-defined]
+        state = _base._STATE_TO_DESCRIPTION_MAP[self._state]
         if self._state == FINISHED and self._exception is not None:
             state += f" raised {type(self._exception).__name__}"
         elif self._state == FINISHED:

@@ -385,6 +385,7 @@ class BackendContract:
         note(tmp_path / "go", "on")
         until(lambda: pool.stats().abandoned == 0)
         assert isinstance(future.exception(0), TaskAbortedError)
+        pool.close()
         assert pool.stats().completed == 1
 
     # close

@@ -26,7 +26,7 @@ CONFIGURATION = RACES.parent.parent / "pyproject.toml"
 
 AT_A_TIME = 2
 PATIENCE = 2  # seconds for which a test waits for what will never come
-LIMIT = 30  # seconds for a test that hangs
+LIMIT = 20  # seconds for a test that hangs
 FAILED = 1  # pytest's word for it: not an error while collecting, not an interrupt
 
 # Whatever a mutant leaves behind is not waited for at exit.
@@ -47,31 +47,34 @@ def mutant(name: str, test: str, file: str, *changes: tuple[str, str]) -> Mutant
     return Mutant(name, test, file, changes)
 
 
+SETTLE = (
+    'runs the callbacks."""\n        lock = self._lock\n',
+    'runs the callbacks."""\n        lock = _new_rlock()\n',
+)
+
 MUTANTS = [
     # -- settle ---------------------------------------------------------------------------------
-    mutant(
-        "settle without the lock: two win",
-        "test_two_settle.py",
-        "_future.py",
-        (
-            ("        lock = self._lock\n        try:\n            lock.acquire()\n"
-            "            if self._state != RUNNING and self._state != PENDING:\n                return False\n"
-            "            self._result"),
-            ("        lock = _new_rlock()\n        try:\n            lock.acquire()\n"
-            "            if self._state != RUNNING and self._state != PENDING:\n                return False\n"
-            "            self._result"),
-        ),
-    ),
+    mutant("settle without the lock: two win", "test_two_settle.py", "_future.py", SETTLE),
     mutant(
         "settle without the lock: not seen, or twice",
         "test_as_completed_sees_a_future_once.py",
         "_future.py",
+        SETTLE,
+    ),
+    mutant(
+        "who lost settles once more",
+        "test_as_completed_sees_a_future_once.py",
+        "_future.py",
         (
-            ("        lock = self._lock\n        try:\n            lock.acquire()\n"
-            "            if self._state != RUNNING and self._state != PENDING:\n"),
-            ("        lock = _new_rlock()\n        try:\n            lock.acquire()\n"
-            "            if self._state != RUNNING and self._state != PENDING:\n"),
+            "                self._wake()  # an interrupt may",
+            "                self._rouse()  # may",
         ),
+    ),
+    mutant(
+        "who lost wakes nobody",
+        "test_interrupt_in_order.py -k destroy",
+        "_future.py",
+        ("                self._wake()  # an interrupt may", "                # an interrupt may"),
     ),
     mutant(
         "a plain lock in futures",
@@ -112,8 +115,10 @@ MUTANTS = [
         "test_interrupt_in_dispatch.py",
         "_dispatch.py",
         (
-            ('= map(\n            operator.methodcaller("release"), iter(self.idle.pop, None)\n'
-            "        ).__next__"),
+            (
+                '= map(\n            operator.methodcaller("release"), iter(self.idle.pop, None)\n'
+                "        ).__next__"
+            ),
             "= lambda: self.idle.pop().release()",
         ),
     ),
@@ -175,12 +180,16 @@ MUTANTS = [
         "_engine.py",
         (
             "        if worker.leaving is None:\n            worker.leaving = reason",
-            ("        worker.dispatch.rouse(worker)\n"
-            "        if worker.leaving is None:\n            worker.leaving = reason"),
+            (
+                "        worker.dispatch.rouse(worker)\n"
+                "        if worker.leaving is None:\n            worker.leaving = reason"
+            ),
         ),
         (
-            ("        self.roster.retire(worker, worker.leaving)\n"
-            "        worker.dispatch.rouse(worker)\n"),
+            (
+                "        self.roster.retire(worker, worker.leaving)\n"
+                "        worker.dispatch.rouse(worker)\n"
+            ),
             "        self.roster.retire(worker, worker.leaving)\n",
         ),
     ),
@@ -253,8 +262,8 @@ MUTANTS = [
         "test_abort_in_the_pools_code.py",
         "pool.py",
         (
-            "        gate = here.gate\n        if gate is not None:\n            gate.enter()  # GATE 4",
-            "        gate = None\n        if gate is not None:\n            gate.enter()  # GATE 4",
+            "gate = here.gate\n        if gate is not None:\n            gate.enter()  # GATE 4",
+            "gate = None\n        if gate is not None:\n            gate.enter()  # GATE 4",
         ),
     ),
     mutant(
@@ -271,13 +280,17 @@ MUTANTS = [
         "test_abort_at_any_place.py -k wait_in_time",
         "_gate.py",
         (
-            ("        gate.enter()\n        taken = bool(self._lock.acquire(*args))\n"
-            "        if not taken:\n            gate.leave()\n        return taken\n"),
+            (
+                "        gate.enter()\n        taken = bool(self._lock.acquire(*args))\n"
+                "        if not taken:\n            gate.leave()\n        return taken\n"
+            ),
             "        return bool(self._lock.acquire(*args))\n",
         ),
         (
-            ("        self._lock.release()\n        gate = here.gate\n"
-            "        if gate is not None:\n            gate.leave()\n"),
+            (
+                "        self._lock.release()\n        gate = here.gate\n"
+                "        if gate is not None:\n            gate.leave()\n"
+            ),
             "        self._lock.release()\n",
         ),
     ),
@@ -323,8 +336,16 @@ MUTANTS = [
         "_gate.py",
         (
             "        self.wishes[task] = True\n",
-            ("        late = self.wishes\n        late[task] = True\n"
-            "        for other in [t for t in late if t is not task]:\n            del late[other]\n"),
+            "        self.wishes[task] = True\n        self._forget_all_but(task)\n",
+        ),
+        (
+            "    def request_abort(",
+            (
+                "    def _forget_all_but(self, task):\n"
+                "        for other in set(self.wishes) - {task}:\n"
+                "            del self.wishes[other]\n\n"
+                "    def request_abort("
+            ),
         ),
     ),
     mutant(
@@ -338,11 +359,16 @@ MUTANTS = [
         "test_abort_wakes_a_sleeper.py -k before",
         "_gate.py",
         (
-            ("        while not over() and not (gate is not None and gate.is_due()):\n"
-            "            if deadline is None:\n                sleeper.acquire()\n"),
-            ("        while not over():\n"
-            "            if deadline is None:\n                sleeper.acquire()\n"
-            "                if gate is not None and gate.is_due():\n                    break\n"),
+            (
+                "        while not over() and not (gate is not None and gate.is_due()):\n"
+                "            if deadline is None:\n                sleeper.acquire()\n"
+            ),
+            (
+                "        while not over():\n"
+                "            if deadline is None:\n                sleeper.acquire()\n"
+                "                if gate is not None and gate.is_due():\n"
+                "                    break\n"
+            ),
         ),
     ),
     mutant(
@@ -393,7 +419,7 @@ class Runs:
         copy = self._directory / str(number)
         shutil.copytree(PACKAGE, copy / PACKAGE.name, ignore=shutil.ignore_patterns("__pycache__"))
         if not name:
-            return self._test(copy, sorted({each.test.split()[0] for each in MUTANTS}), "")
+            return self._test(copy, sorted({each.test.split()[0] for each in MUTANTS}))
         mutated = BY_NAME[name]
         file = copy / PACKAGE.name / mutated.file
         text = file.read_text()
@@ -403,17 +429,18 @@ class Runs:
             text = text.replace(old, new)
         file.write_text(text)
         test, _, expression = mutated.test.partition(" -k ")
-        return self._test(copy, [test], expression, "--exitfirst")
+        return self._test(copy, [test], expression, impatient=True)
 
     def _test(
-        self, copy: Path, tests: list[str], expression: str, *options: str
+        self, copy: Path, tests: list[str], expression: str = "", *, impatient: bool = False
     ) -> subprocess.CompletedProcess[str]:
-        environment = os.environ | {"PYTHONPATH": str(copy), "RACES_PATIENCE": str(PATIENCE)}
-        if not options:
-            del environment["RACES_PATIENCE"]
+        environment = os.environ | {"PYTHONPATH": str(copy)}
         command = [sys.executable, "-c", RUN, "-q", "-p", "no:cacheprovider", "--tb=short"]
         command += [f"--config-file={CONFIGURATION}", f"--rootdir={copy}", f"--confcutdir={RACES}"]
-        command += [f"--timeout={LIMIT}", "--timeout-method=thread", f"-k={expression}", *options]
+        command += [f"-k={expression}", f"--timeout={LIMIT}", "--timeout-method=thread"]
+        if impatient:
+            environment["RACES_PATIENCE"] = str(PATIENCE)
+            command += ["--exitfirst"]
         command += [str(RACES / test) for test in tests]
         return subprocess.run(
             command,

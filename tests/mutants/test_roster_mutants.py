@@ -236,9 +236,7 @@ def compiled(tree: ast.Module) -> type:
 def machine_test() -> Callable[[type], None]:
     """The state machine, as a function of the class that it tests. It does not shrink."""
     machine = load(UNIT / "test_roster_machine.py")
-    profile = settings(
-        machine.PROFILE, max_examples=100, phases=[Phase.generate], report_multiple_bugs=False
-    )
+    profile = settings(machine.PROFILE, max_examples=60, phases=[Phase.generate])
 
     def run(roster_class: type) -> None:
         model = type("Model", (machine.Model,), {"roster_class": roster_class})

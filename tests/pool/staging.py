@@ -103,9 +103,10 @@ def abort(pool: RecyclePool, future: Any, error: Exception) -> bool:
     worker = next((w for w in engine.roster.workers if w.gate.task is future), None)
     if worker is None:
         return False
+    backend = worker.backend
     engine.retire(worker, Reason.CLOSE)
     settled = future.settle(None, error)
     if settled:
         future._invoke_callbacks()
-    worker.backend.interrupt(future)
+    backend.interrupt(future)
     return bool(settled)

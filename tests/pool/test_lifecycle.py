@@ -479,6 +479,7 @@ def test_a_broken_pool(new_pool, new_hold, caplog, end):
     getattr(pool, end)()
     assert not pool._broken
     assert pool.submit(int).result(WAIT) == 0
+    pool.close()
     stats = pool.stats()
     assert (stats.failed, stats.completed, stats.rejected) == (4, 1, 1)
 

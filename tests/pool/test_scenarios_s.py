@@ -447,10 +447,11 @@ def test_s20_a_task_is_timed_out_inside_the_pools_code(new_pool, where, monkeypa
         assert running.wait(WAIT)
         until(lambda: made)
         (worker,) = [w for w in pool._engine.roster.workers if w.gate.task is future]
+        backend = worker.backend
         assert abort(pool, future, TaskTimeoutError("too long"))
         deadline = time.monotonic() + WAIT
         while worker.thread.is_alive():  # an abort may be swallowed: it is asked for again
-            worker.backend.interrupt(future)
+            backend.interrupt(future)
             worker.thread.join(0.01)
             assert time.monotonic() < deadline
         assert isinstance(future.exception(0), TaskTimeoutError)

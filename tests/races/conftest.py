@@ -27,5 +27,5 @@ def new_pool() -> Iterator[Callable[..., RecyclePool]]:
 
 @pytest.fixture
 def no_debug(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The pools do not check themselves after each order: those who interrupt them do it, at the end."""
+    """Pools do not check themselves after each order: who interrupts them does it, at the end."""
     monkeypatch.delenv("RECYCLEPOOL_DEBUG", raising=False)

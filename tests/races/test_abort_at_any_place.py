@@ -1,4 +1,4 @@
-"""A task is to be aborted at any place of what it calls of the pool, or of the standard library for our futures.
+"""A task is to be aborted at any place of what it calls of the pool, or for its futures.
 
 1. A task calls submit(), result(), wait() and so on. At one place of that, in turn at each where
    CPython looks at its eval breaker, it is held.
@@ -34,7 +34,7 @@ from recyclepool._future import Future
 STANDARD = {concurrent.futures._base.__file__, threading.__file__}
 
 
-# What the task does. Futures of its own it puts into the list, with the list of calls of their callbacks.
+# What the task does. It puts its own futures into the list, with the calls of their callbacks.
 
 
 def submit(pool, futures):

@@ -47,7 +47,7 @@ def test_it_surfaces_on_the_way_out(new_pool):
 
 
 def test_one_wish_is_one_exception(new_pool):
-    """Asked for twice before it comes out, it is raised once: the second would hit the task's cleanup."""
+    """Asked for twice before it comes out, it is raised once: not in its cleanup, too."""
     pool = new_pool(1)
     steps = Steps(pool._engine.dispatch)
     worker = workers(with_idle(pool, 1))[0]

@@ -44,7 +44,7 @@ def test_it_is_asked_for_again(come, new_pool, monkeypatch):
 
 
 def test_one_that_the_task_swallows(new_pool):
-    """The same for a task that catches everything. It goes on until its grace is over, or it gives up."""
+    """The same for a task that catches it: until its grace is over, or it gives up."""
     pool = new_pool(1)
     inside, caught = threading.Event(), []
 

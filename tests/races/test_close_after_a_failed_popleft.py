@@ -30,7 +30,7 @@ def test_the_worker_looks_once_more(new_pool):
 
 
 def test_closing_wakes_who_has_just_published_itself(new_pool):
-    """1. as above 2. the pool closes: nobody is in the stack 3. the worker must not sleep for ever."""
+    """It closes at step 1: the worker is not in the stack yet, or is seen there. It leaves."""
     for place in ("before publishing", "after publishing"):
         pool = new_pool(1)
         dispatch = pool._engine.dispatch

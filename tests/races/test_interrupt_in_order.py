@@ -228,7 +228,7 @@ def test_no_number_of_interrupts_leaves_the_lock_held(new_pool):
 
 
 class Interrupts:
-    """As Places, with two interrupts: one at a place, and one at another that many places after it."""
+    """As Places, with two interrupts: the second that many places after the first."""
 
     def __init__(self, first, second):
         self.raised = 0

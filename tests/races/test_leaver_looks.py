@@ -39,9 +39,7 @@ def test_a_sleeper_takes_what_the_leaver_left(new_pool):
 
 @pytest.mark.parametrize("size", [1, 2])
 def test_a_closing_pool_is_drained_by_successors(size, new_pool):
-    """1. each worker leaves after one task 2. the pool closes with more queued 3. who leaves, has a
-    successor started for them: close() returns when all have run.
-    """
+    """Each worker leaves after one task, and has a successor started for the rest."""
     pool = new_pool(size, limits=Limits(tasks=1))
     go, started, ran = threading.Event(), threading.Event(), []
 
@@ -62,8 +60,9 @@ def test_a_closing_pool_is_drained_by_successors(size, new_pool):
 
 
 def test_a_task_that_came_while_there_was_no_vacancy(new_pool):
-    """1. the only worker runs, its successor waits for the slot: no vacancy 2. a task comes: nobody can be
-    started for it 3. it runs when the first has left.
+    """The only worker runs, and its successor waits for the slot: nobody can be started.
+
+    It runs when the first has left.
     """
     pool = new_pool(1, limits=Limits(tasks=1))
     go, started = threading.Event(), threading.Event()

@@ -1,4 +1,4 @@
-"""A submit wants a worker; the pool is closed, and closing has returned, before its order is carried out.
+"""A submit wants a worker, and the pool is closed before its order is carried out.
 
 1. submit() has appended its task, nobody is idle, there is a vacancy: it is about to order a
    worker.

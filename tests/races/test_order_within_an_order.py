@@ -58,8 +58,9 @@ def test_it_neither_hangs_nor_is_lost(come, order, new_pool):
 
 @pytest.mark.parametrize("come", [by_signal, by_finalizer, by_weakref])
 def test_the_holders_look_comes_after_its_release(come, new_pool):
-    """1. the holder has done all orders, and is about to release 2. another thread, or a handler on its own,
-    orders: the lock is taken 3. the holder releases, looks again, and does it.
+    """The holder has done all orders, and is about to release when others order something.
+
+    They find the lock taken. The holder releases, looks again, and does it.
     """
     pool = with_idle(new_pool(2), 2)
     engine, (one, other) = pool._engine, workers(pool)

@@ -58,9 +58,10 @@ def test_it_leaves(place, new_pool):
 
 
 def test_the_mark_is_set_before_it_is_taken_out(new_pool):
-    """1. retire() tries to take the worker out, and finds it not there 2. the worker publishes itself, and
-    reads its mark 3. retire() goes on. Had it not set the mark before, nobody would wake the
-    worker.
+    """retire() tries to take the worker out, and finds it not there.
+
+    The worker publishes itself, reads its mark, and sleeps. retire() goes on. Had it not set the
+    mark before, nobody would wake the worker.
     """
     locks = []
 
@@ -95,8 +96,9 @@ def test_the_mark_is_set_before_it_is_taken_out(new_pool):
 
 
 def test_a_retired_worker_that_was_woken_for_a_task(new_pool):
-    """1. a submit takes the worker out and wakes it 2. before it runs on, it is retired 3. it leaves without
-    the task; the successor takes that.
+    """It was taken out of the stack for a task, and is retired before it runs on.
+
+    It leaves without the task; its successor takes that.
     """
     pool = with_idle(new_pool(1), 1)
     dispatch, worker = pool._engine.dispatch, workers(pool)[0]

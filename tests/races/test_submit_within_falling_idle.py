@@ -1,4 +1,4 @@
-"""A finalizer or a weakref callback submits on the worker's own thread, in the middle of falling idle.
+"""A finalizer or a weakref callback submits on the worker's own thread, as that falls idle.
 
 1. The worker looks for a task and finds none / is about to put itself into the idle stack / has
    done so.

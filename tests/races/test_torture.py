@@ -1,4 +1,4 @@
-"""Thousands of hostile moments, by chance; what one interleaving a file forces by design, is hit here in masses.
+"""Thousands of hostile moments: what is forced elsewhere, one a file, comes here by chance.
 
 All checks are of one kind: afterwards each accepted future was settled once and its callbacks ran
 once, no lock is held, no thread and no task is left, no driver died, and no worker served after an
@@ -20,6 +20,7 @@ import threading
 import time
 import weakref
 from collections import Counter, deque
+from functools import partial
 
 import pytest
 from forcing import Elsewhere, Rigged, abort, elsewhere, is_free, noop, told, until, workers
@@ -121,7 +122,9 @@ class Watched:
             assert not worker.gate.late, "a worker served after an abort"
         assert is_free(self.engine._lock), "the engine's lock is held"
         assert not self.engine._orders
-        assert not (self.dispatch.queue or self.dispatch.idle or workers(self.pool))
+        assert not self.dispatch.queue
+        assert not self.dispatch.idle
+        assert not workers(self.pool)
         assert all(future.done() for future in futures), "a future was never settled"
         assert all(is_free(future._lock) for future in futures), "a future's lock is held"
         told(self.pool)
@@ -249,7 +252,7 @@ def task_kinds(pool, never, rng):
 @scales
 @pytest.mark.parametrize("interval", [0.005, 0.00001])
 def test_tasks_are_aborted(scale, interval, monkeypatch):
-    """Half of them as at a deadline: the caller has his answer at once, the worker's own comes late."""
+    """Half of them as at a deadline: the caller has his answer, the worker's own comes late."""
     swallowed = []  # by the interpreter, in finalizers: the abort is asked for again
     monkeypatch.setattr(sys, "unraisablehook", swallowed.append)
     watched, never = Watched(3), Future()
@@ -276,10 +279,13 @@ def test_tasks_are_aborted(scale, interval, monkeypatch):
             while worker.gate.task is future:
                 abort(watched.pool, worker, future)
                 again = time.monotonic() + next(pauses)
-                until(lambda: worker.gate.task is not future or time.monotonic() > again)
+                until(partial(over_or_late, worker, future, again))
         error = future.exception(PATIENCE)
         assert error is None or isinstance(error, (TaskAbortedError, TimeoutError, ValueError))
         return type(error)
+
+    def over_or_late(worker, future, again):
+        return worker.gate.task is not future or time.monotonic() > again
 
     def running(future):
         return next((w for w in workers(watched.pool) if w.gate.task is future), None)
@@ -338,7 +344,7 @@ def test_signal_handlers_submit(scale, alarm, switch_often):
 
 @scales
 def test_interrupts_come(scale, alarm, switch_often, monkeypatch):
-    """At any bytecode of submit, result, cancel and the rest, in the main thread. Each time both still serve."""
+    """At any bytecode of submit, result and cancel. Each time both workers still serve."""
     watched, armed, interrupts, swallowed = Watched(2), [], 0, []
     monkeypatch.setattr(sys, "unraisablehook", swallowed.append)  # by a weakref callback
 
@@ -359,9 +365,10 @@ def test_interrupts_come(scale, alarm, switch_often, monkeypatch):
                 repr(future)
         except KeyboardInterrupt:
             armed.clear()
-        except RuntimeError as error:  # from a release, after an acquire that was broken off
+        except RuntimeError as error:
             armed.clear()
-            assert "un-acquired" in str(error)
+            if "un-acquired" not in str(error):  # from a release, after an acquire was broken off
+                raise
         armed.clear()
         interrupts += 1
         barrier = threading.Barrier(2)
@@ -407,7 +414,7 @@ def test_finalizers_submit(scale, switch_often):
 
 @scales
 def test_no_wake_up_is_lost(scale, switch_often):
-    """Pairs of tasks that need each other, from two threads: four workers, of which none may sleep too long."""
+    """Pairs of tasks that need each other, from two threads: all four workers are needed."""
     watched = Watched(4)
 
     def pair_up():
@@ -425,7 +432,7 @@ def test_no_wake_up_is_lost(scale, switch_often):
 
 @scales
 def test_young_pools_start_enough_workers(scale, switch_often):
-    """The same with a new pool each time: the second worker is to be started while the first takes a task."""
+    """The same in new pools: the second worker is started while the first takes a task."""
     for _ in range(int(1000 * scale)):
         pool = RecyclePool(2)
         barrier = threading.Barrier(2)
@@ -468,36 +475,40 @@ def test_pools_close_under_submitters(scale, switch_often):
 def test_one_settles(scale, switch_often):
     """Two settle one future, three wait for it, each in another way."""
     for _ in range(int(600 * scale)):
-        future, seen, won = Future(), [], []
-        future.begin()
-        future.add_done_callback(seen.append)
-        start = threading.Barrier(5)
+        settle_one()
 
-        def settle(value):
-            start.wait(PATIENCE)
-            if future.settle(value, None):
-                won.append(value)
-                future._invoke_callbacks()
 
-        def ask():
-            start.wait(PATIENCE)
-            seen.append(future.result(PATIENCE))
+def settle_one():
+    future, seen, won = Future(), [], []
+    future.begin()
+    future.add_done_callback(seen.append)
+    start = threading.Barrier(5)
 
-        def iterate():
-            start.wait(PATIENCE)
-            ended = concurrent.futures.as_completed([future], PATIENCE)
-            seen.extend(each.result() for each in ended)
+    def settle(value):
+        start.wait(PATIENCE)
+        if future.settle(value, None):
+            won.append(value)
+            future._invoke_callbacks()
 
-        def wait():
-            start.wait(PATIENCE)
-            done, pending = concurrent.futures.wait([future], PATIENCE, "FIRST_EXCEPTION")
-            assert future.done()
-            assert (done, pending) == ({future}, set())
+    def ask():
+        start.wait(PATIENCE)
+        seen.append(future.result(PATIENCE))
 
-        racing = [Elsewhere(settle, 1), Elsewhere(settle, 2), *map(Elsewhere, (ask, iterate, wait))]
-        for each in racing:
-            each.result()
-        assert len(won) == 1
-        assert Counter(map(id, seen)) == Counter(map(id, [future, won[0], won[0]]))
-        assert is_free(future._lock)
-        assert not future._waiters
+    def iterate():
+        start.wait(PATIENCE)
+        ended = concurrent.futures.as_completed([future], PATIENCE)
+        seen.extend(each.result() for each in ended)
+
+    def wait():
+        start.wait(PATIENCE)
+        done, pending = concurrent.futures.wait([future], PATIENCE, "FIRST_EXCEPTION")
+        assert future.done()
+        assert (done, pending) == ({future}, set())
+
+    racing = [Elsewhere(settle, 1), Elsewhere(settle, 2), *map(Elsewhere, (ask, iterate, wait))]
+    for each in racing:
+        each.result()
+    assert len(won) == 1
+    assert Counter(map(id, seen)) == Counter(map(id, [future, won[0], won[0]]))
+    assert is_free(future._lock)
+    assert not future._waiters

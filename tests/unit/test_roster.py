@@ -158,13 +158,22 @@ def test_who_starts_will_take_one(roster_class):
 
 def test_who_is_to_go_takes_none(roster_class):
     roster = make(roster_class, 4, serving=2)
-    marked, retired = roster.workers
-    for worker in roster.workers:
-        worker.resting = True
+    retired = roster.workers[0]
+    retired.resting = True
     roster.retire(retired, Reason.TASKS)
-    marked.leaving = Reason.TASKS
+    roster.wanted = 0
     roster.demand(1)
-    assert roster.wanted == 2  # and not 1: that one cannot
+    assert roster.wanted == 2  # one that is busy, and another for the task
+
+
+def test_without_a_task_min_workers_are_not_asked_for(roster_class):
+    roster = make(roster_class, 3, serving=1)
+    roster.min_workers = 2
+    roster.workers[0].resting = True
+    roster.demand(0)
+    assert roster.wanted == 1
+    roster.demand(1)
+    assert roster.wanted == 1
 
 
 def test_a_successor_takes_none_while_a_task_runs_in_its_slot(roster_class):
@@ -492,6 +501,23 @@ def test_whatever_ends_the_old_one_lets_its_successor_serve(roster_class, end):
     roster.ready(new)
     getattr(roster, end)(*(old, ERROR) if end == "start_failed" else (old,))
     assert new.state is State.SERVING
+
+
+def test_who_need_not_wait_for_the_end_of_a_task(roster_class):
+    roster, old, new = with_successor(roster_class)
+    other = roster.workers[1]
+    assert roster.may_serve() == [old, other]
+    roster.vacate(old)
+    assert roster.may_serve() == [old, other, new]
+    (starting,) = start(roster, 1)
+    assert roster.may_serve() == [old, other, new, starting]
+
+
+def test_one_that_is_to_go_need_not_wait_either(roster_class):
+    roster, old, new = with_successor(roster_class)
+    roster.retire(new, Reason.CLOSE)
+    assert new in roster.may_serve()
+    assert old in roster.may_serve()
 
 
 def test_a_task_in_another_slot_holds_nobody_up(roster_class):
