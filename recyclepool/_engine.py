@@ -404,8 +404,8 @@ class Engine:
             )
         if roster.broken is not None:
             broken = BrokenRecyclePool(
-                f"pool {name!r} is broken: its workers cannot be started ({roster.broken.__cause__!r}). "
-                f"close() or destroy() it, and it may be tried again"
+                f"pool {name!r} is broken: its workers cannot be started "
+                f"({roster.broken.__cause__!r}). close() or destroy() it, and it may be tried again"
             )
             broken.__cause__ = roster.broken
             return broken

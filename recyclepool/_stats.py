@@ -1,5 +1,6 @@
 """What a pool is at this moment, read from outside: nothing is locked, nothing is changed."""
 
+import operator
 from collections import Counter
 from typing import Any
 
@@ -24,6 +25,7 @@ def snapshot(engine: Engine) -> PoolStats:
         settled = tally.completed + tally.failed + tally.aborted + tally.cancelled
         submitted = engine.submitted = max(engine.submitted, settled + running + queued)
     workers = _workers(engine, now)
+    runs = tuple(map(operator.add, tally.run_counts, tally.spoilt_counts))
     busy = sum(w.idle_for is None and w.state is State.SERVING for w in workers)
     busy += sum(w.task_running is not None and w.state is State.RETIRING for w in workers)
     return PoolStats(
@@ -45,7 +47,7 @@ def snapshot(engine: Engine) -> PoolStats:
         busy_seconds=tally.run_seconds + sum(w.task_running or 0.0 for w in workers),
         oldest_queued=oldest,
         wait=Histogram(BUCKETS, tuple(tally.wait_counts), tally.wait_seconds),
-        run=Histogram(BUCKETS, tuple(tally.run_counts), tally.run_seconds),
+        run=Histogram(BUCKETS, runs, tally.run_seconds),
         cache=_caches(engine),
         workers=workers,
     )

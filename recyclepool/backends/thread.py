@@ -159,16 +159,17 @@ class ThreadBackend:
 
         ended = monotonic()
         ran = ended - started
-        spoilt = error is not None or gate.aborted or task._state != RUNNING
-        if spoilt:  # before the run is counted, or it would be told as completed for a moment
-            tally.spoilt += 1
-        tally.run_counts[bisect_left(BUCKETS, ran) if ran > SHORT else 0] += 1
+        bucket = bisect_left(BUCKETS, ran) if ran > SHORT else 0
         tally.run_seconds += ran
-        if error is None and not gate.aborted:
+        # Counted before it is settled: who has the result finds it in stats().
+        if error is None and not gate.aborted and task._state == RUNNING:
+            tally.run_counts[bucket] += 1
             settled = task.settle(value, None)
-            if not settled and not spoilt:  # a deadline or a destroy was faster, and counted it
-                tally.spoilt += 1
+            if not settled:  # a deadline or a destroy was faster, and counted it
+                tally.spoilt_counts[bucket] += 1
+                tally.run_counts[bucket] -= 1
         else:
+            tally.spoilt_counts[bucket] += 1
             settled = self._settle_error(task, error)
         if settled and task._done_callbacks:
             task._invoke_callbacks()  # type: ignore[attr-defined]
@@ -177,8 +178,10 @@ class ThreadBackend:
         return ended
 
     def _settle_error(self, task: Future[Any], error: BaseException | None) -> bool:
-        """The end of a task that raised, or that was aborted, whatever it made of that."""
+        """The end of a task that raised, or was aborted whatever it made of that, or is late."""
         gate, tally = self._worker.gate, self._worker.tally
+        if task._state != RUNNING:
+            return False
         if gate.aborted:
             cause, error = error, TaskAbortedError("the task was stopped while it ran")
             error.__cause__ = cause

@@ -119,12 +119,12 @@ class RelayBackend:
         worker.gate.task = action = arguments = None
         task.drop_call()
         ran = monotonic() - started
-        tally.run_counts[bisect_left(BUCKETS, ran)] += 1
         tally.run_seconds += ran
         settled = task.settle(value, error)
-        if error is not None or not settled:
-            tally.spoilt += 1
-            tally.failed += settled
+        good = settled and error is None
+        counts = tally.run_counts if good else tally.spoilt_counts
+        counts[bisect_left(BUCKETS, ran)] += 1
+        tally.failed += settled and not good
         if settled:
             task._invoke_callbacks()
         del task, error
