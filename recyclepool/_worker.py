@@ -20,17 +20,6 @@ class Tally:
     reader could catch half-way.
     """
 
-    __slots__ = (
-        "aborted",
-        "cancelled",
-        "failed",
-        "run_counts",
-        "run_seconds",
-        "spoilt_counts",
-        "wait_counts",
-        "wait_seconds",
-    )
-
     def __init__(self) -> None:
         self.failed = self.aborted = self.cancelled = 0
         self.wait_seconds = self.run_seconds = 0.0
@@ -82,35 +71,6 @@ class Worker:
     that retire sets and the worker reads (DISPATCH 7); the rest is written by the worker's own
     thread.
     """
-
-    __slots__ = (
-        "_boarding",
-        "admission",
-        "backend",
-        "born",
-        "cache",
-        "dispatch",
-        "gate",
-        "generation",
-        "idle_since",
-        "last_task",
-        "launched",
-        "leaving",
-        "opened",
-        "reason",
-        "resting",
-        "slot",
-        "state",
-        "stopping",
-        "tally",
-        "task_started",
-        "tasks",
-        "teardowns",
-        "thread",
-        "vacated",
-        "values",
-        "wake",
-    )
 
     def __init__(
         self,

@@ -713,6 +713,15 @@ def test_start_is_told_when_a_worker_cannot_be_started():
     model.teardown()
 
 
+def test_who_waits_is_told_when_the_pool_breaks():
+    model = model_of(1)
+    tasks = [submit(model), submit(model)]
+    model.take(model.drivers[0], choice=False)
+    assert all(isinstance(task.exception(0), BrokenRecyclePool) for task in tasks)
+    model.come_to_rest(0)
+    model.teardown()
+
+
 def test_start_is_told_when_there_is_no_thread():
     model = model_of(2, min_workers=2)
     model.no_threads = True
