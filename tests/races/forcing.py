@@ -298,8 +298,9 @@ class Places:
 
     CPython looks at its eval breaker after a call, at a backward jump and where a Python function
     starts or a generator goes on. A trace function is called before each bytecode, so a place is a
-    bytecode before which one of those was done. At the `n`-th place (from 0) `act` is called; what
-    it raises, surfaces there. Only frames of code for which `counts` is true have places.
+    bytecode before which one of those was done. Where a loop comes by again, on the same way, is no
+    other place. At the `n`-th place (from 0) `act` is called; what it raises, surfaces there. Only
+    frames of code for which `counts` is true have places.
     """
 
     def __init__(
@@ -310,6 +311,7 @@ class Places:
         self._act = act
         self._counts = counts or is_ours
         self._before: dict[FrameType, str] = {}  # what each frame did last
+        self._ways: set[tuple[Any, ...]] = set()  # to each place that was passed
 
     def _trace(self, frame: FrameType, event: str, _: Any) -> Any:
         if event == "call":
@@ -331,6 +333,10 @@ class Places:
         return self._trace
 
     def _pass(self, frame: FrameType, at_its_start: bool) -> None:
+        way = tuple((each.f_code, each.f_lasti) for each in self._before)
+        if way in self._ways:
+            return
+        self._ways.add(way)
         self.left -= 1
         if self.left == -1:
             place = (

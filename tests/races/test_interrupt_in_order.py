@@ -80,7 +80,7 @@ def test_left_is_interrupted(new_pool):
 
         return engine._carry_out, check
 
-    interrupted_everywhere(stage, 60)
+    interrupted_everywhere(stage, 50)
 
 
 def test_the_end_of_an_epoch_is_interrupted(new_pool):
