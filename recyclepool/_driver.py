@@ -49,7 +49,7 @@ def drive(worker: Worker, crew: Crew) -> None:
             worker.backend.open()
         except BaseException as error:
             # Before anybody can see that the pool is broken, as the standard does it.
-            STANDARD_LOGGER.critical("Exception in initializer:", exc_info=True)
+            _log(STANDARD_LOGGER, "Exception in initializer:")
             _close(worker)
             crew.start_failed(worker, error)
             return
@@ -59,7 +59,7 @@ def drive(worker: Worker, crew: Crew) -> None:
         try:
             worker.backend.serve()
         except BaseException:
-            logger.critical("a worker of recyclepool died", exc_info=True)
+            _log(logger, f"worker {worker.slot}.{worker.generation} died")
             reason = Reason.LOST
         crew.vacate(worker, reason)
         _close(worker)
@@ -74,5 +74,13 @@ def _close(worker: Worker) -> None:
     try:
         worker.backend.close()
     except BaseException:
-        logger.exception("teardown of worker %d.%d failed", worker.slot, worker.generation)
+        _log(logger, f"teardown of worker {worker.slot}.{worker.generation} failed")
     worker.backend = None  # which knows the worker: its thread's end frees both
+
+
+def _log(log: logging.Logger, message: str) -> None:
+    """Tell of the exception that is handled. A filter or handler that raises harms no worker."""
+    try:
+        log.critical(message, exc_info=True)
+    except BaseException:
+        pass

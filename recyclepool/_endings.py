@@ -85,8 +85,8 @@ def _give_up(engine: Engine, dispatch: Dispatch) -> tuple[AbandonedWorker, ...]:
             frame = frames.get(worker.gate.thread_id)
             stack = "" if frame is None else "".join(traceback.format_stack(frame))
             task_name = name_of(worker.gate.task)
-            stuck.append(AbandonedWorker(worker.slot, worker.generation, task_name, stack))
             engine.abandon(worker)
+            stuck.append(AbandonedWorker(worker.slot, worker.generation, task_name, stack))
     guarded(dispatch.ended.wait, ESCALATION)
     return tuple(stuck)
 

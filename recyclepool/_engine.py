@@ -20,13 +20,16 @@ orders something meanwhile does not wait. Foreign code (callbacks, hooks) runs w
 free.
 """
 
+import logging
 import os
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from time import monotonic
-from typing import Any
+from types import BuiltinFunctionType, FunctionType, MethodType
+from typing import Any, TypeVar
 
 from recyclepool._dispatch import Dispatch
 from recyclepool._driver import drive
@@ -46,9 +49,16 @@ from recyclepool.errors import (
 from recyclepool.events import PoolState, Reason
 from recyclepool.limits import Limits
 
-__all__ = ["Books", "Engine", "Settings"]
+__all__ = ["Engine", "Settings", "name_of"]
 
 DEBUG = "RECYCLEPOOL_DEBUG"
+START_FAILED = "a worker could not be started: "
+
+logger = logging.getLogger("recyclepool")
+
+_NAMED = (FunctionType, BuiltinFunctionType, MethodType)
+
+E = TypeVar("E", bound=BaseException)
 
 exiting = False  # the interpreter shuts down: set by the endings
 
@@ -138,16 +148,20 @@ class Engine:
                 verb(*args)
                 self._reconcile()
             except Exception:
-                orders.popleft()  # it would fail for ever
-                raise
-            orders.popleft()
+                # A mistake of ours, and not of whoever carries it out. It would fail for ever.
+                orders.popleft()
+                if self._debug:
+                    raise
+                logger.critical("recyclepool could not carry out %s", verb, exc_info=True)
+            else:
+                orders.popleft()
 
     def want_worker(self) -> None:
         """A task found nobody. Raises WorkerStartError: no thread to be had, nobody lives."""
         self._order(self._demand)
         error = self._launch_error
         if error is not None and not self.roster.workers:
-            raise error
+            raise _like(error)
 
     def ready(self, worker: Worker) -> None:
         """By the driver: see Crew."""
@@ -155,7 +169,9 @@ class Engine:
 
     def start_failed(self, worker: Worker, error: BaseException) -> None:
         """By the driver: see Crew."""
-        self._order(self._start_failed, worker, error)
+        failure = WorkerStartError(START_FAILED + _safe_repr(error))
+        failure.__cause__ = error
+        self._order(self._start_failed, worker, failure)
 
     def retire(self, worker: Worker, reason: Reason) -> None:
         """THE way out of a worker: by its driver, by a limit, by the pool's end."""
@@ -247,13 +263,11 @@ class Engine:
     def _ready(self, worker: Worker) -> None:
         self.roster.ready(worker)
 
-    def _start_failed(self, worker: Worker, error: BaseException) -> None:
+    def _start_failed(self, worker: Worker, failure: WorkerStartError) -> None:
         self.books = self.books.closed_for(worker.tally)
         if worker in self.roster.abandoned:
             self.roster.left(worker)  # late, from an epoch that is over
             return
-        failure = WorkerStartError(f"a worker could not be started: {error!r}")
-        failure.__cause__ = error
         self.roster.start_failed(worker, failure)
         self._fail_starts(failure)
         if not self.roster.serving():
@@ -405,7 +419,8 @@ class Engine:
         if roster.broken is not None:
             broken = BrokenRecyclePool(
                 f"pool {name!r} is broken: its workers cannot be started "
-                f"({roster.broken.__cause__!r}). close() or destroy() it, and it may be tried again"
+                f"({str(roster.broken).removeprefix(START_FAILED)}). "
+                f"close() or destroy() it, and it may be tried again"
             )
             broken.__cause__ = roster.broken
             return broken
@@ -447,14 +462,26 @@ class Engine:
 
 
 def name_of(task: Future[Any] | None) -> str | None:
-    """What a task is called where it is shown."""
-    fn = None if task is None else task.fn
+    """What a task is called where it is shown. Runs none of its code."""
+    fn: Any = None if task is None else task.fn
     if fn is None:
         return None
-    return getattr(fn, "__qualname__", None) or type(fn).__qualname__
+    kind = type(fn)
+    if kind is partial:
+        fn, kind = fn.func, type(fn.func)
+    if kind in _NAMED or issubclass(kind, type):
+        return str(fn.__qualname__)
+    return str(kind.__qualname__)
 
 
-def _like(error: BaseException) -> BaseException:
+def _safe_repr(error: BaseException) -> str:
+    try:
+        return repr(error)
+    except Exception:
+        return type(error).__qualname__
+
+
+def _like(error: E) -> E:
     """An exception object of its own for each future."""
     own = type(error)(*error.args)
     own.__cause__ = error.__cause__

@@ -61,9 +61,7 @@ class Gate:
         self.lock = threading.RLock()
         self.depth = 1  # how many times the worker's thread holds the lock
         self.task: Any = None  # the task that runs
-        self.aborted = (
-            False  # an abort was injected or raised: what the task returns does not count
-        )
+        self.aborted = False  # an abort was raised, or will be: what the task returns is void
         self.wishes: dict[Any, bool] = {}  # the tasks that somebody wants to end
         self.sleeper: Any = None  # the lock on which a task sleeps in the pool's code
         self.thread_id = 0

@@ -69,8 +69,24 @@ class Roster:
         """How many more could be started for a task that finds nobody."""
         if self.aborting or self.broken is not None or self.state is PoolState.SHUTDOWN:
             return 0
-        active = len(self.active())
-        return min(self.size - active, self.size + self.surge - len(self.workers))
+        return len(self._vacant_slots())
+
+    def _vacant_slots(self) -> list[int]:
+        """The slots for which a worker may be made now, the lowest first.
+
+        Where another's last task still runs, a successor can only wait: it must not use up the room
+        that a slot needs in which a task could run at once.
+        """
+        held, taken = {w.slot for w in self.active()}, self._taken_slots()
+        empty = [slot for slot in range(self.size) if slot not in held]
+        room = self.size + self.surge - len(self.workers)
+        waiting = room - sum(slot not in taken for slot in empty)
+        vacant = []
+        for slot in empty:
+            waiting -= slot in taken
+            if slot not in taken or waiting >= 0:
+                vacant.append(slot)
+        return vacant[: max(0, room)]
 
     def is_over(self, queued: int) -> bool:
         """Has the epoch that closes come to its end?"""
@@ -103,11 +119,10 @@ class Roster:
 
     def reconcile(self) -> None:
         """Add as many workers as are wanted and allowed, each in the lowest slot that is free."""
-        active = self.active()
-        held = {w.slot for w in active}
-        empty = [slot for slot in range(self.size) if slot not in held]
-        missing = min(self.wanted - len(active), self.vacancies())
-        for slot in empty[: max(0, missing)]:
+        missing = min(self.wanted - len(self.active()), self.vacancies())
+        if missing <= 0:
+            return
+        for slot in self._vacant_slots()[:missing]:
             self.generations[slot] += 1
             self.workers.append(self._new_worker(slot, self.generations[slot]))
 

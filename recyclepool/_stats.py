@@ -17,13 +17,17 @@ def snapshot(engine: Engine) -> PoolStats:
     settings, roster, now = engine.settings, engine.roster, engine.settings.clock()
     # Against the way that tasks go: one that moves on between two of these reads is missed rather
     # than counted twice, and the high-water mark keeps `submitted` from going back for that.
-    with engine.looking:
+    lock = engine.looking
+    try:
+        lock.acquire()
         tally = engine.books.total()
         tasks = [w.gate.task for w in roster.workers.copy()]
         queued, oldest = _queue(engine, now)
         running = sum(task is not None and not task.done() for task in tasks)
         settled = tally.completed + tally.failed + tally.aborted + tally.cancelled
         submitted = engine.submitted = max(engine.submitted, settled + running + queued)
+    finally:
+        lock.release()
     workers = _workers(engine, now)
     runs = tuple(map(operator.add, tally.run_counts, tally.spoilt_counts))
     busy = sum(w.idle_for is None and w.state is State.SERVING for w in workers)

@@ -8,11 +8,12 @@ import _thread
 import threading
 from collections import deque
 from collections.abc import Callable
+from concurrent.futures._base import LOGGER
 from time import monotonic
 from typing import Any
 
 from recyclepool._future import Future
-from recyclepool._gate import here
+from recyclepool._gate import guarded, here
 
 __all__ = ["Teller", "daemons_allowed"]
 
@@ -27,7 +28,7 @@ class Teller:
         self._name = name
         self._crew = crew  # whose callbacks these are: they cannot wait for its end
         self._futures: deque[Future[Any]] = deque()
-        self._threads: list[threading.Thread] = []
+        self._telling: list[Future[None]] = []  # one for each thread, until it is done
 
     def add(self, future: Future[Any]) -> None:
         """It was settled, by the caller."""
@@ -38,35 +39,46 @@ class Teller:
         """Have the callbacks run of what was added. Never waits for one."""
         if not self._futures:
             return
-        name = f"{self._name}_callbacks"
-        thread = threading.Thread(target=self._run, name=name, daemon=daemons_allowed())
+        told: Future[None] = Future()
+        thread = threading.Thread(
+            target=self._run, args=(told,), name=f"{self._name}_callbacks", daemon=daemons_allowed()
+        )
+        self._telling.append(told)
         try:
-            self._threads.append(thread)
             thread.start()
         except RuntimeError:  # no thread is to be had
-            self._threads.remove(thread)
-            self._run()
-        except BaseException:  # an interrupt: the next call tells
-            if thread.ident is None and thread in self._threads:
-                self._threads.remove(thread)
+            self._run(told)
+        except BaseException:  # an interrupt: if it did not start, the next call tells
+            if thread.ident is None:
+                self._end(told)
             raise
 
     def join(self, timeout: float) -> None:
-        """Wait until what was told is done, or for `timeout` seconds."""
+        """Wait for what is being told, `timeout` seconds at most. A callback does not wait."""
         deadline = monotonic() + timeout
-        for thread in self._threads.copy():
-            if thread.ident is not None and thread is not threading.current_thread():
-                thread.join(max(0.0, deadline - monotonic()))
+        if here.crew is not self._crew:
+            for told in self._telling.copy():
+                guarded(told.wait, max(0.0, deadline - monotonic()))
 
-    def _run(self) -> None:
+    def _run(self, told: Future[None]) -> None:
         outer, here.crew = here.crew, self._crew
         try:
-            while True:
-                self._futures.popleft()._invoke_callbacks()  # type: ignore[attr-defined]
-        except IndexError:
-            pass
+            while self._futures:
+                self._tell_next()
         finally:
             here.crew = outer
-            thread = threading.current_thread()
-            if thread in self._threads:
-                self._threads.remove(thread)
+            self._end(told)
+
+    def _tell_next(self) -> None:
+        try:
+            future = self._futures.popleft()
+        except IndexError:
+            return  # another thread told it
+        try:
+            future._invoke_callbacks()  # type: ignore[attr-defined]
+        except BaseException:
+            LOGGER.exception("exception calling callback for %r", future)
+
+    def _end(self, told: Future[None]) -> None:
+        if told.settle(None, None):
+            self._telling.remove(told)

@@ -1,12 +1,10 @@
 """When a worker is to go. Every limit is optional and off by default."""
 
 from dataclasses import dataclass, fields
-from datetime import timedelta
+
+from recyclepool.units import Duration, Size
 
 __all__ = ["Limits"]
-
-Size = int | str
-Duration = float | str | timedelta
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +45,7 @@ class Limits:
         tasks = self.tasks
         if tasks is None:
             return
-        if isinstance(tasks, bool) or not isinstance(tasks, int):
+        if isinstance(tasks, bool) or not hasattr(type(tasks), "__index__"):
             raise TypeError(
                 f"Limits(tasks={tasks!r}): write how many as an int, such as tasks=10_000, or None"
             )

@@ -1,12 +1,11 @@
 """RecyclePool: the facade. What it promises stands here; how it keeps that, in the rooms below."""
 
 import itertools
-import math
 import os
 import threading
 import weakref
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent import futures
 from contextvars import copy_context
 from typing import Any, Literal, Never, ParamSpec, TypeVar
 
@@ -31,7 +30,7 @@ _named: "weakref.WeakValueDictionary[str, RecyclePool]" = weakref.WeakValueDicti
 _naming = threading.RLock()
 
 
-class RecyclePool(ThreadPoolExecutor):
+class RecyclePool(futures.ThreadPoolExecutor):
     """A ``ThreadPoolExecutor`` whose workers stay warm, and are replaced one at a time.
 
     With no options it behaves as the standard's, but for one thing: a task sees a copy of the
@@ -79,26 +78,37 @@ class RecyclePool(ThreadPoolExecutor):
         isolated = _context(context, factory)
         _callable("initializer", initializer)
         _callable("finalizer", finalizer)
-        with _naming:
-            name = _free_name(name)
-            self._isolated = isolated
-            self._engine = engine = Engine(
-                Settings(
-                    name=name,
-                    size=size,
-                    min_workers=least,
-                    thread_names=thread_name_prefix or name,
-                    backend=factory,
-                    isolated=isolated,
-                    limits=limits,
-                    cache=budget,
-                    initializer=initializer,
-                    initargs=initargs,
-                    finalizer=finalizer,
-                )
+        if not isinstance(thread_name_prefix, str):
+            raise TypeError(f"thread_name_prefix={thread_name_prefix!r}: write a str")
+
+        def settings(name: str) -> Settings:
+            return Settings(
+                name=name,
+                size=size,
+                min_workers=least,
+                thread_names=thread_name_prefix or name,
+                backend=factory,
+                isolated=isolated,
+                limits=limits,
+                cache=budget,
+                initializer=initializer,
+                initargs=initargs,
+                finalizer=finalizer,
             )
+
+        self._isolated = isolated
+        guarded(self._take_name, name, settings)
+        _endings.end_at_exit(self._engine)
+
+    def _take_name(self, name: str | None, settings: Callable[[str], Settings]) -> None:
+        """The engine is there before the name is: who finds the pool finds all of it."""
+        try:
+            _naming.acquire()
+            name = _free_name(name)
+            self._engine = Engine(settings(name))
             _named[name] = self
-        _endings.end_at_exit(engine)
+        finally:
+            _naming.release()
 
     def __del__(self) -> None:
         """A pool that nobody holds any more drains and ends: its drivers hold the engine only."""
@@ -106,9 +116,12 @@ class RecyclePool(ThreadPoolExecutor):
         if engine is not None:
             engine.end(engine.dispatch, terminal=True)
 
+    def __reduce__(self) -> Never:
+        raise TypeError("a RecyclePool cannot be copied or pickled: make another one")
+
     # -- tasks ------------------------------------------------------------------------------------
 
-    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> futures.Future[T]:
         """Have ``fn(*args, **kwargs)`` run by a worker; the future stands for its result.
 
         Raises PoolClosedError while the pool closes and after ``shutdown()``, BrokenRecyclePool
@@ -134,7 +147,7 @@ class RecyclePool(ThreadPoolExecutor):
 
     # -- life -------------------------------------------------------------------------------------
 
-    def start(self) -> Future[int]:
+    def start(self) -> futures.Future[int]:
         """Start ``min_workers`` now, and not with the first task: the warm-up, or the reopening.
 
         The future is settled with the number of workers that serve as soon as ``min_workers`` do;
@@ -194,7 +207,8 @@ class RecyclePool(ThreadPoolExecutor):
         return guarded(snapshot, self._engine)
 
     def __repr__(self) -> str:
-        return f"<RecyclePool {self._engine.settings.name!r} {guarded(describe, self._engine)}>"
+        what = guarded(describe, self._engine)
+        return f"<{type(self).__name__} {self.name!r} {what}>"
 
     @property
     def name(self) -> str:
@@ -241,9 +255,16 @@ class _QueueView:
 
 def pools() -> tuple[RecyclePool, ...]:
     """The pools of this process that were not shut down, by name."""
-    with _naming:
-        alive = sorted(_named.items())
-    return tuple(pool for _, pool in alive if not pool._shutdown)
+    alive = guarded(_named_pools)
+    return tuple(pool for _, pool in sorted(alive) if not pool._shutdown)
+
+
+def _named_pools() -> "list[tuple[str, RecyclePool]]":
+    try:
+        _naming.acquire()
+        return list(_named.items())
+    finally:
+        _naming.release()
 
 
 # -- arguments ------------------------------------------------------------------------------------
@@ -333,9 +354,9 @@ def _context(value: str | None, backend: BackendFactory) -> bool:
 def _seconds(name: str, value: float | None) -> float | None:
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or math.isnan(value):
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or value != value:
         raise TypeError(f"{name}={value!r}: write seconds as a number, such as {name}=5.0")
-    return max(0.0, value)
+    return max(0.0, min(value, threading.TIMEOUT_MAX))
 
 
 def _free_name(wanted: str | None) -> str:
@@ -346,8 +367,9 @@ def _free_name(wanted: str | None) -> str:
         raise TypeError(f"name={wanted!r}: write a word, such as name='images'")
     holder = _named.get(wanted)
     if holder is not None and holder._engine.roster.state is not PoolState.SHUTDOWN:
+        ending = "it is still shutting down" if holder._shutdown else "shutdown() that pool"
         raise ValueError(
             f"name={wanted!r} is taken by {holder!r}: names are unique in a process. "
-            f"shutdown() that pool, or choose another name"
+            f"Choose another name, or {ending}"
         )
     return wanted

@@ -77,17 +77,17 @@ def current_worker(default: Any = _RAISE) -> Any:
 def _is_generator_function(factory: Callable[[], Any]) -> bool:
     import inspect
 
-    return inspect.isgeneratorfunction(factory)
+    return any(map(inspect.isgeneratorfunction, (factory, type(factory).__call__)))
 
 
 class _PerWorker(Generic[T]):
     """A factory that is called once for each worker."""
 
     def __init__(self, factory: Callable[[], Any]) -> None:
+        functools.update_wrapper(self, factory)
         self._factory = factory
         self._name = getattr(factory, "__qualname__", None) or repr(factory)
         self._is_generator = _is_generator_function(factory)
-        functools.update_wrapper(self, factory)
 
     def __call__(self) -> T:
         worker = here.worker

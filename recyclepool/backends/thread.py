@@ -1,18 +1,18 @@
 """The thread backend: tasks run inline, on the driver's own thread."""
 
+import operator
 from bisect import bisect_left
 from collections.abc import Sized
 from concurrent.futures._base import RUNNING
 from contextvars import Context, copy_context
 from dataclasses import dataclass
-from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from recyclepool._future import Future
 from recyclepool._gate import Gate
 from recyclepool._worker import Tally, Worker
-from recyclepool.errors import TaskAbortedError
+from recyclepool.errors import TaskAbortedError, WorkerLostError
 from recyclepool.events import BUCKETS
 
 if TYPE_CHECKING:
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 __all__ = ["Thread"]
 
 SHORT = BUCKETS[0]
+
+_call = operator.call
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,9 +114,13 @@ class ThreadBackend:
                 continue
             if task.begin():
                 worker.tasks += 1
-                if worker.tasks == worker.last_task:
-                    self._hooks.on_last_task(worker)
-                now = run(task, gate, tally, now)
+                try:
+                    if worker.tasks == worker.last_task:
+                        self._hooks.on_last_task(worker)
+                    now = run(task, gate, tally, now)
+                except BaseException as error:
+                    self._lose(task, error)
+                    raise
             else:
                 tally.cancelled += 1
             del task
@@ -129,8 +135,6 @@ class ThreadBackend:
         fn: Any = task.fn
         args, kwargs, context = task.args, task.kwargs, task.context
         task.args = task.kwargs = task.context = None  # the caller may keep the future for long
-        if kwargs:
-            fn = partial(fn, **kwargs)
         if self._own_variables:
             context = self._with_own_variables(context)
         lock = gate.lock
@@ -142,7 +146,10 @@ class ThreadBackend:
                 lock.release()
                 if gate.wishes:
                     gate.surrender()
-                if context is None:
+                if kwargs:
+                    run: Any = _call if context is None else context.run
+                    value = run(fn, *args, **kwargs)
+                elif context is None:
                     value = fn(*args)
                 elif args:
                     value = context.run(fn, *args)
@@ -155,7 +162,7 @@ class ThreadBackend:
             value, error = None, surfaced
             gate.regain()
         gate.depth = 1
-        gate.task = task.fn = fn = args = kwargs = context = None
+        gate.task = task.fn = fn = args = kwargs = context = run = None
 
         ended = monotonic()
         ran = ended - started
@@ -196,6 +203,14 @@ class ThreadBackend:
             tally.failed -= 1
         return False
 
+    def _lose(self, task: Future[Any], error: BaseException) -> None:
+        """The worker dies of an error that is not the task's: nobody is to wait for it in vain."""
+        lost = WorkerLostError("the worker that ran this task died")
+        lost.__cause__ = error
+        if task.settle(None, lost):
+            self._worker.tally.failed += 1
+            task._invoke_callbacks()  # type: ignore[attr-defined]
+
     def _with_own_variables(self, context: Context | None) -> Context | None:
         if not self._hooks.isolated:
             return None  # they are in the thread's own context, which the task sees
@@ -226,9 +241,12 @@ class ThreadBackend:
             except BaseException as error:
                 errors.append(error)
             self._undo(errors)  # of what the finalizer made
-        worker.cache.clear()
+        try:
+            worker.cache.clear()
+        except BaseException as error:
+            errors.append(error)
         if errors:
-            raise BaseExceptionGroup("while a worker closed", errors)
+            raise BaseExceptionGroup(f"while {worker!r} closed", errors)
 
     def _undo(self, errors: list[BaseException]) -> None:
         worker = self._worker

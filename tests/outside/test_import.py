@@ -7,8 +7,10 @@ SCRIPT = """
 import os, sys, threading
 
 class Environment(dict):
-    def __getitem__(self, key): raise AssertionError(key)
-    get = __getitem__
+    def get(self, key, default=None):
+        assert not sys._getframe(1).f_globals["__name__"].startswith("recyclepool"), key
+        return default
+    __getitem__ = get
 
 import concurrent.futures.thread
 os.environ = Environment()

@@ -450,7 +450,7 @@ def serves_on(pool: RecyclePool, size: int = 2) -> None:
 
 def told(pool: RecyclePool) -> None:
     """Wait until no thread runs callbacks any more."""
-    until(lambda: not any(t.ident for t in pool._engine.teller._threads), "callbacks to be told")
+    until(lambda: not pool._engine.teller._telling, "callbacks to be told")
 
 
 def settled_and_free(futures: list[Any]) -> None:

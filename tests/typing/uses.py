@@ -6,6 +6,7 @@ Wrong uses carry an ignore: a checker that finds nothing wrong there complains o
 import asyncio
 import concurrent.futures
 from collections.abc import Callable, Generator
+from concurrent.futures import Future
 from typing import assert_type
 
 from recyclepool import (
@@ -20,7 +21,6 @@ from recyclepool import (
     per_worker,
     pools,
 )
-from recyclepool._future import Future
 
 
 def price(article: str, pieces: int, *, discount: float = 0.0) -> float:
@@ -52,7 +52,8 @@ def constructors() -> None:
 
 
 def submit_keeps_the_result_type(pool: RecyclePool) -> None:
-    assert_type(pool.submit(price, "ink", 3), Future[float])
+    future: Future[float] = pool.submit(price, "ink", 3)
+    assert_type(future.result(), float)
     assert_type(pool.submit(price, "ink", 3, discount=0.1).result(), float)
     assert_type(pool.submit(price, "ink", 3).result(timeout=5), float)
     assert_type(pool.submit(price, "ink", 3).exception(), BaseException | None)
@@ -67,14 +68,14 @@ def submit_checks_arguments(pool: RecyclePool) -> None:
 
 
 def futures_are_the_standards(pool: RecyclePool) -> None:
-    def told(future: concurrent.futures.Future[float]) -> None:
+    def told(future: Future[float]) -> None:
         assert_type(future.result(), float)
 
     future = pool.submit(price, "ink", 3)
     future.add_done_callback(told)
-    standard: concurrent.futures.Future[float] = future
+    standard: Future[float] = future
     done, _ = concurrent.futures.wait([future, standard])
-    assert_type(done, set[concurrent.futures.Future[float]])
+    assert_type(done, set[Future[float]])
     for each in concurrent.futures.as_completed([future]):
         assert_type(each.result(), float)
 
@@ -97,7 +98,9 @@ async def awaited(pool: RecyclePool) -> None:
 
 
 def life(pool: RecyclePool) -> None:
-    assert_type(pool.start(), Future[int])
+    started: Future[int] = pool.start()
+    assert_type(started.result(), int)
+    assert_type(pool.start().result(), int)
     assert_type(pool.close(), CloseReport)
     assert_type(pool.close(5), CloseReport)
     assert_type(pool.destroy(grace=0.5), CloseReport)
@@ -151,3 +154,9 @@ def in_a_task() -> None:
         assert_type(other.slot, int)
     print(other.slot)  # type: ignore[union-attr]
     me.slot = 3  # type: ignore[misc]
+
+
+def futures_are_keys_for_as_completed(pool: RecyclePool) -> None:
+    prices = {pool.submit(price, name, 1): name for name in ("ink", "pen")}
+    for future in concurrent.futures.as_completed(prices):
+        assert_type(prices[future], str)
