@@ -7,6 +7,7 @@ import weakref
 from collections.abc import Callable, Iterable
 from concurrent import futures
 from contextvars import copy_context
+from dataclasses import replace
 from typing import Any, Literal, Never, ParamSpec, TypeVar
 
 from recyclepool import _endings
@@ -71,41 +72,30 @@ class RecyclePool(futures.ThreadPoolExecutor):
             raise TypeError(_unknown_keyword(next(iter(unknown))))
         size = _max_workers(max_workers)
         factory = resolve(backend)
-        initargs = _initargs(initargs)
-        limits = _limits(limits)
-        least = _min_workers(min_workers, size)
-        budget = _cache(cache)
-        isolated = _context(context, factory)
-        _callable("initializer", initializer)
-        _callable("finalizer", finalizer)
-        if not isinstance(thread_name_prefix, str):
-            raise TypeError(f"thread_name_prefix={thread_name_prefix!r}: write a str")
-
-        def settings(name: str) -> Settings:
-            return Settings(
-                name=name,
-                size=size,
-                min_workers=least,
-                thread_names=thread_name_prefix or name,
-                backend=factory,
-                isolated=isolated,
-                limits=limits,
-                cache=budget,
-                initializer=initializer,
-                initargs=initargs,
-                finalizer=finalizer,
-            )
-
-        self._isolated = isolated
+        self._isolated = _context(context, factory)
+        settings = Settings(
+            name="",
+            size=size,
+            min_workers=_min_workers(min_workers, size),
+            thread_names=_text("thread_name_prefix", thread_name_prefix),
+            backend=factory,
+            isolated=self._isolated,
+            limits=_limits(limits),
+            cache=_cache(cache),
+            initializer=_callable("initializer", initializer),
+            initargs=_initargs(initargs),
+            finalizer=_callable("finalizer", finalizer),
+        )
         guarded(self._take_name, name, settings)
         _endings.end_at_exit(self._engine)
 
-    def _take_name(self, name: str | None, settings: Callable[[str], Settings]) -> None:
+    def _take_name(self, wanted: str | None, settings: Settings) -> None:
         """The engine is there before the name is: who finds the pool finds all of it."""
         try:
             _naming.acquire()
-            name = _free_name(name)
-            self._engine = Engine(settings(name))
+            name = _free_name(wanted)
+            prefix = settings.thread_names or name
+            self._engine = Engine(replace(settings, name=name, thread_names=prefix))
             _named[name] = self
         finally:
             _naming.release()
@@ -320,11 +310,18 @@ def _limits(value: Limits | None) -> Limits:
     return value
 
 
-def _callable(name: str, value: Any) -> None:
+def _text(name: str, value: str) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{name}={value!r}: write text, such as {name}='worker'")
+    return value
+
+
+def _callable(name: str, value: Any) -> Any:
     if value is not None and not callable(value):
         raise TypeError(
             f"{name} must be a callable, and is {value!r}: write the function's name, without ()"
         )
+    return value
 
 
 def _initargs(value: Iterable[Any]) -> tuple[Any, ...]:

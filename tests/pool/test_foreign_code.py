@@ -10,7 +10,7 @@ import threading
 from concurrent.futures import Future
 
 import pytest
-from staging import WAIT
+from staging import WAIT, until
 
 from recyclepool import BrokenRecyclePool, Limits, RecyclePool, TaskAbortedError, pools
 
@@ -92,25 +92,24 @@ def test_a_hostile_callable_is_shown_and_given_up(new_pool):
 def test_a_partial_is_shown_by_its_function(new_pool):
     pool, hold = new_pool(1), threading.Event()
     future = pool.submit(functools.partial(hold.wait, WAIT))
-    while pool.stats().workers[0].task_name is None:
-        pass
+    until(lambda: pool.stats().workers[0].task_name)
     assert pool.stats().workers[0].task_name == "Event.wait"
     hold.set()
     future.result(WAIT)
 
 
 def test_no_lock_stays_held_when_a_task_is_aborted_inside_pools(new_pool):
-    pool, running = new_pool(2), threading.Event()
+    pool, looks = new_pool(2), []  # no Event: an abort may leave the standard's locked
 
     def look():
         while True:
             pools()
-            running.set()
+            looks.append(1)
 
     for _ in range(20):
-        running.clear()
+        looks.clear()
         pool.submit(look)
-        running.wait(WAIT)
+        until(lambda: looks)
         pool.destroy(WAIT)
     found: Future[int] = Future()  # type: ignore[type-arg, unused-ignore]
     thread = threading.Thread(target=lambda: found.set_result(len(pools())), daemon=True)
