@@ -124,7 +124,8 @@ def test_callbacks_that_exit_do_not_silence_others(new_pool, new_hold, caplog):
     queued = [pool.submit(int) for _ in range(8)]
     for number, future in enumerate(queued):
         future.add_done_callback(sys.exit if number % 2 else called.append)
-    pool.destroy(WAIT)
+    pool.destroy(0.1)
+    until(lambda: len(called) == 4)
     assert called == queued[::2]
 
 
