@@ -43,8 +43,8 @@ class Teller:
         thread = threading.Thread(
             target=self._run, args=(told,), name=f"{self._name}_callbacks", daemon=daemons_allowed()
         )
-        self._telling.append(told)
         try:
+            self._telling.append(told)
             thread.start()
         except RuntimeError:  # no thread is to be had
             self._run(told)
@@ -80,5 +80,8 @@ class Teller:
             LOGGER.exception("exception calling callback for %r", future)
 
     def _end(self, told: Future[None]) -> None:
-        if told.settle(None, None):
+        told.settle(None, None)
+        try:
             self._telling.remove(told)
+        except ValueError:
+            pass  # done already, by a start that was broken off and went on all the same
