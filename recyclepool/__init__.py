@@ -1,7 +1,9 @@
 """A ``ThreadPoolExecutor`` whose workers stay warm, are watched, and are replaced one at a time."""
 
+from typing import TYPE_CHECKING, Any
+
 from recyclepool import backends
-from recyclepool.cache import CacheStats, WorkerCache
+from recyclepool.cache import WorkerCache
 from recyclepool.errors import (
     BrokenRecyclePool,
     OutsideWorkerError,
@@ -15,19 +17,20 @@ from recyclepool.errors import (
     WorkerLostError,
     WorkerStartError,
 )
-from recyclepool.events import (
-    AbandonedWorker,
-    CloseReport,
-    Histogram,
-    PoolState,
-    PoolStats,
-    Reason,
-    State,
-    WorkerStats,
-)
-from recyclepool.limits import Limits
 from recyclepool.pool import RecyclePool, pools
+from recyclepool.states import PoolState, Reason, State
 from recyclepool.worker_local import current_worker, per_worker
+
+if TYPE_CHECKING:
+    from recyclepool.events import (
+        AbandonedWorker,
+        CacheStats,
+        CloseReport,
+        Histogram,
+        PoolStats,
+        WorkerStats,
+    )
+    from recyclepool.limits import Limits
 
 ThreadPoolExecutor = RecyclePool  # the one changed import
 
@@ -63,3 +66,16 @@ __all__ = [
     "per_worker",
     "pools",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """What only some programs ask for is imported when they do."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from recyclepool import events, limits
+
+    return getattr(limits if name == "Limits" else events, name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -7,7 +7,7 @@ from typing import Protocol
 
 from recyclepool._gate import here
 from recyclepool._worker import Worker
-from recyclepool.events import Reason
+from recyclepool.states import Reason
 
 __all__ = ["Crew", "drive"]
 

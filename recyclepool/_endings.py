@@ -9,13 +9,17 @@ import os
 import sys
 import threading
 import weakref
+from typing import TYPE_CHECKING
 
 from recyclepool import _engine
 from recyclepool._dispatch import Dispatch
 from recyclepool._engine import Engine, name_of
 from recyclepool._gate import guarded
 from recyclepool._worker import Tally
-from recyclepool.events import AbandonedWorker, CloseReport, PoolState
+from recyclepool.states import PoolState
+
+if TYPE_CHECKING:
+    from recyclepool.events import AbandonedWorker, CloseReport
 
 __all__ = ["close", "destroy", "end_at_exit", "shut_down"]
 
@@ -24,8 +28,10 @@ LEAST_GRACE = 0.05  # seconds that a worker without a task may take to go
 ESCALATION = 0.5  # seconds that close(timeout) takes at most to stop what is left at its deadline
 
 
-def close(engine: Engine, timeout: float | None) -> CloseReport:
+def close(engine: Engine, timeout: float | None) -> "CloseReport":
     """See RecyclePool.close."""
+    from recyclepool.events import CloseReport
+
     if engine.roster.state is PoolState.SHUTDOWN:
         return CloseReport()
     began, before, dispatch = engine.settings.clock(), engine.books.total(), engine.dispatch
@@ -35,8 +41,10 @@ def close(engine: Engine, timeout: float | None) -> CloseReport:
     return _report(engine, began, before, abandoned, timed_out)
 
 
-def destroy(engine: Engine, grace: float) -> CloseReport:
+def destroy(engine: Engine, grace: float) -> "CloseReport":
     """See RecyclePool.destroy."""
+    from recyclepool.events import CloseReport
+
     if engine.roster.state is PoolState.SHUTDOWN:
         return CloseReport()
     began, before, dispatch = engine.settings.clock(), engine.books.total(), engine.dispatch
@@ -59,7 +67,7 @@ def _await_shutdown(engine: Engine) -> None:
         guarded(engine.dispatch.ended.wait, None)
 
 
-def _abort(engine: Engine, dispatch: Dispatch, grace: float) -> tuple[AbandonedWorker, ...]:
+def _abort(engine: Engine, dispatch: Dispatch, grace: float) -> "tuple[AbandonedWorker, ...]":
     """End the epoch within `grace` seconds; tell who had to be given up."""
     clock, pause = engine.settings.clock, FIRST_PAUSE
     deadline = clock() + max(grace, LEAST_GRACE)
@@ -75,8 +83,10 @@ def _abort(engine: Engine, dispatch: Dispatch, grace: float) -> tuple[AbandonedW
     return stuck
 
 
-def _give_up(engine: Engine, dispatch: Dispatch) -> tuple[AbandonedWorker, ...]:
+def _give_up(engine: Engine, dispatch: Dispatch) -> "tuple[AbandonedWorker, ...]":
     import traceback
+
+    from recyclepool.events import AbandonedWorker
 
     stuck = []
     frames = sys._current_frames()
@@ -95,9 +105,11 @@ def _report(
     engine: Engine,
     began: float,
     before: Tally,
-    abandoned: tuple[AbandonedWorker, ...],
+    abandoned: "tuple[AbandonedWorker, ...]",
     timed_out: bool,
-) -> CloseReport:
+) -> "CloseReport":
+    from recyclepool.events import CloseReport
+
     after = engine.books.total()
     return CloseReport(
         completed=after.completed + after.failed - before.completed - before.failed,

@@ -25,11 +25,10 @@ import os
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from functools import partial
 from time import monotonic
 from types import BuiltinFunctionType, FunctionType, MethodType
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from recyclepool._dispatch import Dispatch
 from recyclepool._driver import drive
@@ -46,8 +45,10 @@ from recyclepool.errors import (
     TaskAbortedError,
     WorkerStartError,
 )
-from recyclepool.events import PoolState, Reason
-from recyclepool.limits import Limits
+from recyclepool.states import PoolState, Reason
+
+if TYPE_CHECKING:
+    from recyclepool.limits import Limits
 
 __all__ = ["Engine", "Settings", "name_of"]
 
@@ -63,8 +64,7 @@ E = TypeVar("E", bound=BaseException)
 exiting = False  # the interpreter shuts down: set by the endings
 
 
-@dataclass(frozen=True, slots=True)
-class Settings:
+class Settings(NamedTuple):
     """What a pool was made with, checked."""
 
     name: str
@@ -73,7 +73,7 @@ class Settings:
     thread_names: str
     backend: BackendFactory
     isolated: bool
-    limits: Limits
+    limits: "Limits | None"
     cache: int
     initializer: Callable[..., object] | None = None
     initargs: tuple[Any, ...] = ()
@@ -91,7 +91,7 @@ class Engine:
             settings.size,
             self._new_worker,
             min_workers=settings.min_workers,
-            surge=settings.limits.max_surge,
+            surge=settings.limits.max_surge if settings.limits else 1,
         )
         self.dispatch = self._new_dispatch()
         self._outside = Tally()  # what was settled without a worker: written with the lock held
@@ -228,7 +228,7 @@ class Engine:
             self.dispatch,
             cache=WorkerCache(settings.cache),
             born=settings.clock(),
-            last_task=settings.limits.tasks or 0,
+            last_task=settings.limits.tasks or 0 if settings.limits else 0,
         )
         worker.backend = settings.backend(worker, self._hooks)
         return worker

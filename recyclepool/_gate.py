@@ -33,7 +33,6 @@ the worker and read by the injector, would not do: between the injector's look a
 the worker may enter the pool's code.
 """
 
-import ctypes
 import threading
 from collections.abc import Callable
 from time import monotonic
@@ -46,7 +45,6 @@ __all__ = ["Flag", "Gate", "GatedLock", "guarded", "here", "new_lock", "sleep_un
 R = TypeVar("R")
 
 new_lock = threading.Lock
-_set_async_exc = ctypes.pythonapi.PyThreadState_SetAsyncExc
 
 
 class Gate:
@@ -55,9 +53,12 @@ class Gate:
     ``task``, ``depth``, ``sleeper`` are written by the worker's thread only.
     """
 
-    __slots__ = ("aborted", "depth", "lock", "sleeper", "task", "thread_id", "wishes")
+    __slots__ = ("_inject", "aborted", "depth", "lock", "sleeper", "task", "thread_id", "wishes")
 
     def __init__(self) -> None:
+        from recyclepool._inject import inject  # with the first worker: ctypes takes its time
+
+        self._inject = inject
         self.lock = threading.RLock()
         self.depth = 1  # how many times the worker's thread holds the lock
         self.task: Any = None  # the task that runs
@@ -133,7 +134,7 @@ class Gate:
             if self.task is not task or not wanted:
                 return False
             self.aborted = True
-            _set_async_exc(ctypes.c_ulong(self.thread_id), ctypes.py_object(TaskAbort))
+            self._inject(self.thread_id)
             return True
         finally:
             if True in held:

@@ -19,7 +19,7 @@ surge, abandoned ones apart; states only grow; after destroy began no worker sta
 from collections.abc import Callable
 
 from recyclepool._worker import Worker
-from recyclepool.events import PoolState, Reason, State
+from recyclepool.states import PoolState, Reason, State
 
 __all__ = ["Roster"]
 

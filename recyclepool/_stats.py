@@ -6,8 +6,8 @@ from typing import Any
 
 from recyclepool._engine import Engine, name_of
 from recyclepool._worker import Worker
-from recyclepool.cache import CacheStats
-from recyclepool.events import BUCKETS, Histogram, PoolState, PoolStats, State, WorkerStats
+from recyclepool.events import CacheStats, Histogram, PoolStats, WorkerStats
+from recyclepool.states import BUCKETS, PoolState, State
 
 __all__ = ["describe", "snapshot"]
 

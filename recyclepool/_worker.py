@@ -1,13 +1,12 @@
 """One worker: what is known of it, and what it has counted. Plain data, made of the rooms below."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from recyclepool._dispatch import Dispatch
 from recyclepool._gate import Flag, Gate, new_lock
 from recyclepool.cache import WorkerCache
-from recyclepool.events import BUCKETS, Reason, State
+from recyclepool.states import BUCKETS, Reason, State
 
 __all__ = ["Books", "Tally", "Worker"]
 
@@ -42,12 +41,11 @@ class Tally:
         return total
 
 
-@dataclass(frozen=True, slots=True)
-class Books:
+class Books(NamedTuple):
     """The tallies still written, and the sum of those that are closed: replaced in one step."""
 
     open: tuple[Tally, ...] = ()
-    closed: Tally = field(default_factory=Tally)
+    closed: Tally = Tally()  # never written: to add makes a new one
 
     def opened(self, tally: Tally) -> "Books":
         """With one more that is written."""

@@ -3,40 +3,32 @@
 import sys
 import time
 from collections import OrderedDict, abc
-from collections.abc import Callable, Hashable, Iterator, Mapping, MutableMapping
+from collections.abc import Callable, Hashable, Iterator, MutableMapping
 from contextlib import suppress
-from dataclasses import dataclass
 from heapq import heappop, heappush
 from itertools import count
-from typing import Any, Final, Literal, get_args
+from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
 from recyclepool.units import Duration, Size, format_size, parse_duration, parse_size
 
-__all__ = ["CacheStats", "EvictionCause", "WorkerCache"]
+if TYPE_CHECKING:
+    from recyclepool.events import CacheStats
+
+__all__ = ["EvictionCause", "WorkerCache"]
 
 # Why an entry went: for room, its time was up, another was put in its place, it was taken out.
 EvictionCause = Literal["size", "ttl", "replaced", "deleted"]
 _REQUIRED: Any = object()
 
 
-@dataclass(frozen=True, slots=True)
-class CacheStats:
-    """A cache at one moment. `entries` and `bytes` include what expired and was not noticed yet."""
-
-    entries: int
-    bytes: int
-    budget: int
-    hits: int
-    misses: int
-    evictions: Mapping[str, int]  # by EvictionCause: how many entries went
-
-
-@dataclass(eq=False, slots=True)
 class _Entry:
-    key: Hashable
-    value: Any
-    size: int
-    expires: float | None
+    __slots__ = ("expires", "key", "size", "value")
+
+    def __init__(self, key: Hashable, value: Any, size: int, expires: float | None) -> None:
+        self.key = key
+        self.value = value
+        self.size = size
+        self.expires = expires
 
 
 class WorkerCache(MutableMapping[Hashable, Any]):
@@ -70,12 +62,14 @@ class WorkerCache(MutableMapping[Hashable, Any]):
         """The bytes that the entries count for."""
         return self._bytes
 
-    def stats(self) -> CacheStats:
+    def stats(self) -> "CacheStats":
         """The figures now. Any thread, at any time; nothing in the cache changes.
 
         Each figure is one atomic read: a plain int, a `len`, a copy of a dict of ints whose keys
         never change. In use they may be a step apart, and `bytes` above `budget` for a moment.
         """
+        from recyclepool.events import CacheStats
+
         entries, held, causes = len(self._entries), self._bytes, self._evictions.copy()
         return CacheStats(entries, held, self.maxsize, self._hits, self._misses, causes)
 

@@ -1,15 +1,19 @@
-"""Closed enumerations, and the frozen values that tell what is, and what was."""
+"""The frozen values that tell what is, and what was.
+
+Imported by those who ask, not with the package: to make so many dataclasses takes longer than
+all the rest of it.
+"""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from enum import StrEnum
 from typing import Any
 
-from recyclepool.cache import CacheStats
+from recyclepool.states import BUCKETS, PoolState, Reason, State
 
 __all__ = [
     "BUCKETS",
     "AbandonedWorker",
+    "CacheStats",
     "CloseReport",
     "Histogram",
     "PoolState",
@@ -19,35 +23,17 @@ __all__ = [
     "WorkerStats",
 ]
 
-# Upper edges of the wait and run histograms, in seconds; one more bucket holds what is above.
-BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 15.0, 60.0)
 
+@dataclass(frozen=True, slots=True)
+class CacheStats:
+    """A cache at one moment. `entries` and `bytes` include what expired and was not noticed yet."""
 
-class State(StrEnum):
-    """The states of a worker. They only grow."""
-
-    STARTING = "starting"
-    SERVING = "serving"
-    RETIRING = "retiring"
-    STOPPED = "stopped"
-    ABANDONED = "abandoned"
-
-
-class PoolState(StrEnum):
-    """The states of a pool. Broken: it cannot start workers; close() or destroy() opens it anew."""
-
-    OPEN = "open"
-    CLOSING = "closing"
-    SHUTDOWN = "shutdown"
-    BROKEN = "broken"
-
-
-class Reason(StrEnum):
-    """Why a worker went."""
-
-    TASKS = "tasks"  # it had served as many as it was to
-    CLOSE = "close"  # the pool was closed, destroyed or shut down
-    LOST = "lost"  # its driver died of an error that was not a task's
+    entries: int
+    bytes: int
+    budget: int
+    hits: int
+    misses: int
+    evictions: Mapping[str, int]  # by EvictionCause: how many entries went
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,19 +7,20 @@ import weakref
 from collections.abc import Callable, Iterable
 from concurrent import futures
 from contextvars import copy_context
-from dataclasses import replace
-from typing import Any, Literal, Never, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, Never, ParamSpec, TypeVar
 
 from recyclepool import _endings
 from recyclepool._engine import Engine, Settings
 from recyclepool._future import Future
 from recyclepool._gate import guarded, here
-from recyclepool._stats import describe, snapshot
 from recyclepool.backends import BackendFactory, resolve
 from recyclepool.errors import UnitError, WorkerStartError
-from recyclepool.events import CloseReport, PoolState, PoolStats
-from recyclepool.limits import Limits
+from recyclepool.states import PoolState
 from recyclepool.units import parse_size
+
+if TYPE_CHECKING:
+    from recyclepool.events import CloseReport, PoolStats
+    from recyclepool.limits import Limits
 
 __all__ = ["RecyclePool", "pools"]
 
@@ -61,7 +62,7 @@ class RecyclePool(futures.ThreadPoolExecutor):
         *,
         name: str | None = None,
         backend: str | BackendFactory = "thread",
-        limits: Limits | None = None,
+        limits: "Limits | None" = None,
         min_workers: int = 0,
         cache: int | str = "64MiB",
         context: Literal["submitter", "worker"] | None = None,
@@ -95,7 +96,7 @@ class RecyclePool(futures.ThreadPoolExecutor):
             _naming.acquire()
             name = _free_name(wanted)
             prefix = settings.thread_names or name
-            self._engine = Engine(replace(settings, name=name, thread_names=prefix))
+            self._engine = Engine(settings._replace(name=name, thread_names=prefix))
             _named[name] = self
         finally:
             _naming.release()
@@ -146,7 +147,7 @@ class RecyclePool(futures.ThreadPoolExecutor):
         """
         return guarded(self._engine.start)
 
-    def close(self, timeout: float | None = None) -> CloseReport:
+    def close(self, timeout: float | None = None) -> "CloseReport":
         """Finish everything accepted, then have every worker go and give its memory back.
 
         Waits for that, `timeout` seconds at most: what is left then is stopped as by ``destroy()``,
@@ -157,7 +158,7 @@ class RecyclePool(futures.ThreadPoolExecutor):
         self._refuse_own_task("close()")
         return _endings.close(self._engine, _seconds("timeout", timeout))
 
-    def destroy(self, grace: float = 1.0) -> CloseReport:
+    def destroy(self, grace: float = 1.0) -> "CloseReport":
         """Stop everything now. Afterwards the pool may be used again, as after ``close()``.
 
         Queued tasks are cancelled; the futures of running ones get TaskAbortedError at once, the
@@ -192,11 +193,15 @@ class RecyclePool(futures.ThreadPoolExecutor):
 
     # -- looking ----------------------------------------------------------------------------------
 
-    def stats(self) -> PoolStats:
+    def stats(self) -> "PoolStats":
         """The pool's figures at this moment. Changes nothing and waits for nothing."""
+        from recyclepool._stats import snapshot
+
         return guarded(snapshot, self._engine)
 
     def __repr__(self) -> str:
+        from recyclepool._stats import describe
+
         what = guarded(describe, self._engine)
         return f"<{type(self).__name__} {self.name!r} {what}>"
 
@@ -299,9 +304,11 @@ def _min_workers(value: int, size: int) -> int:
     return least
 
 
-def _limits(value: Limits | None) -> Limits:
+def _limits(value: "Limits | None") -> "Limits | None":
     if value is None:
-        return Limits()
+        return None
+    from recyclepool.limits import Limits
+
     if not isinstance(value, Limits):
         raise TypeError(
             f"limits={value!r}: write limits=Limits(tasks=10_000), with recyclepool's Limits, "

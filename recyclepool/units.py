@@ -6,16 +6,21 @@ as 512 000 000); kind, because every refusal says what to write instead.
 
 import math
 import re
-from datetime import timedelta
-from typing import NoReturn
+import sys
+from typing import TYPE_CHECKING, NoReturn
 
 from recyclepool.errors import UnitError
 
 __all__ = ["Duration", "Size", "format_duration", "format_size", "parse_duration", "parse_size"]
 
 # What users may write, here and in every signature of the package.
-Size = int | str
-Duration = float | str | timedelta
+if TYPE_CHECKING:
+    from datetime import timedelta
+
+    Size = int | str
+    Duration = float | str | timedelta
+else:  # datetime is imported by those who have a timedelta
+    Size = Duration = object
 
 # Fifteen digits on each side of the point: more than anybody means, and never a costly number.
 _PART = re.compile(r"([0-9]{1,15})(?:\.([0-9]{1,15}))? ?([A-Za-z]+)")
@@ -82,10 +87,12 @@ def parse_duration(value: Duration, *, name: str = "duration") -> float:
     """
     if isinstance(value, str):
         return _parse_parts(value, name)
-    if isinstance(value, bool) or not isinstance(value, int | float | timedelta):
+    datetime = sys.modules.get("datetime")  # not imported: then it is no timedelta
+    is_timedelta = datetime is not None and isinstance(value, datetime.timedelta)
+    if isinstance(value, bool) or not (is_timedelta or isinstance(value, int | float)):
         _refuse(name, value, 'write a number (seconds) or text such as "1h30m"')
     try:
-        seconds = value.total_seconds() if isinstance(value, timedelta) else float(value)
+        seconds = float(value) if isinstance(value, int | float) else value.total_seconds()
     except OverflowError:  # an int that no float can hold
         seconds = math.inf
     if not math.isfinite(seconds):

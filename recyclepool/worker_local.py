@@ -8,7 +8,7 @@ from recyclepool._gate import Flag, here
 from recyclepool._worker import Worker
 from recyclepool.cache import WorkerCache
 from recyclepool.errors import OutsideWorkerError
-from recyclepool.events import Reason
+from recyclepool.states import Reason
 
 __all__ = ["CurrentWorker", "current_worker", "per_worker"]
 

@@ -6,8 +6,7 @@ would cost the thread backend 10 to 20 % of its throughput.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from recyclepool._worker import Worker
 from recyclepool.backends.thread import Thread
@@ -37,8 +36,7 @@ class Backend(Protocol):
         """
 
 
-@dataclass(frozen=True, slots=True)
-class Hooks:
+class Hooks(NamedTuple):
     """What a pool has its workers do, beside tasks."""
 
     initializer: Callable[..., object] | None

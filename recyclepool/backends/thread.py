@@ -5,15 +5,14 @@ from bisect import bisect_left
 from collections.abc import Sized
 from concurrent.futures._base import RUNNING
 from contextvars import Context, copy_context
-from dataclasses import dataclass
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from recyclepool._future import Future
 from recyclepool._gate import Gate
 from recyclepool._worker import Tally, Worker
 from recyclepool.errors import TaskAbortedError, WorkerLostError
-from recyclepool.events import BUCKETS
+from recyclepool.states import BUCKETS
 
 if TYPE_CHECKING:
     from recyclepool.backends import Hooks
@@ -25,8 +24,7 @@ SHORT = BUCKETS[0]
 _call = operator.call
 
 
-@dataclass(frozen=True, slots=True)
-class Thread:
+class Thread(NamedTuple):
     """Workers that run their tasks on their own threads, in this interpreter.
 
     ``interrupt=False`` never raises an exception inside a task that is to stop: it only sets

@@ -1,6 +1,5 @@
 """Scenarios R: what other pools get wrong."""
 
-import dataclasses
 import logging
 import os
 import threading
@@ -502,7 +501,7 @@ def test_r_a_start_that_finds_no_thread_strands_nothing(new_pool, new_hold):
             super().start()
 
     engine = pool._engine
-    engine.settings = dataclasses.replace(engine.settings, new_thread=Thread)
+    engine.settings = engine.settings._replace(new_thread=Thread)
     first = pool.submit(hold)
     hold.wait_started()
     failing.append(True)

@@ -8,7 +8,6 @@
 """
 
 import threading
-from dataclasses import replace
 
 import pytest
 from forcing import PATIENCE, elsewhere
@@ -27,7 +26,7 @@ def test_nobody_starts(end, new_pool):
             started.append(self)
             super().start()
 
-    engine.settings = replace(engine.settings, new_thread=Counted)
+    engine.settings = engine.settings._replace(new_thread=Counted)
     want_worker, so_far = dispatch._want_worker, []
 
     def want_late():

@@ -13,8 +13,9 @@ from cachetools import cached, cachedmethod
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recyclepool.cache import CacheStats, WorkerCache
+from recyclepool.cache import WorkerCache
 from recyclepool.errors import UnitError
+from recyclepool.events import CacheStats
 
 
 class Clock:

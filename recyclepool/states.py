@@ -1,0 +1,35 @@
+"""Closed enumerations, and the edges of the histograms: what every room knows."""
+
+from enum import StrEnum
+
+__all__ = ["BUCKETS", "PoolState", "Reason", "State"]
+
+# Upper edges of the wait and run histograms, in seconds; one more bucket holds what is above.
+BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 15.0, 60.0)
+
+
+class State(StrEnum):
+    """The states of a worker. They only grow."""
+
+    STARTING = "starting"
+    SERVING = "serving"
+    RETIRING = "retiring"
+    STOPPED = "stopped"
+    ABANDONED = "abandoned"
+
+
+class PoolState(StrEnum):
+    """The states of a pool. Broken: it cannot start workers; close() or destroy() opens it anew."""
+
+    OPEN = "open"
+    CLOSING = "closing"
+    SHUTDOWN = "shutdown"
+    BROKEN = "broken"
+
+
+class Reason(StrEnum):
+    """Why a worker went."""
+
+    TASKS = "tasks"  # it had served as many as it was to
+    CLOSE = "close"  # the pool was closed, destroyed or shut down
+    LOST = "lost"  # its driver died of an error that was not a task's
