@@ -86,7 +86,7 @@ class Roster:
             waiting -= slot in taken
             if slot not in taken or waiting >= 0:
                 vacant.append(slot)
-        return vacant[: max(0, room)]
+        return vacant[:room]
 
     def is_over(self, queued: int) -> bool:
         """Has the epoch that closes come to its end?"""
@@ -120,9 +120,7 @@ class Roster:
     def reconcile(self) -> None:
         """Add as many workers as are wanted and allowed, each in the lowest slot that is free."""
         missing = min(self.wanted - len(self.active()), self.vacancies())
-        if missing <= 0:
-            return
-        for slot in self._vacant_slots()[:missing]:
+        for slot in self._vacant_slots()[: max(0, missing)]:
             self.generations[slot] += 1
             self.workers.append(self._new_worker(slot, self.generations[slot]))
 

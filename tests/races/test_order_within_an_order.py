@@ -94,6 +94,7 @@ def test_an_order_that_fails_is_not_done_for_ever(new_pool):
     with engine._lock:
         engine._order(fail)
         engine._order(done.append, 1)
+    pool._engine._debug = True  # else it is logged, and hits nobody
     with pytest.raises(OwnError):
         engine._carry_out()
     assert done == [1]

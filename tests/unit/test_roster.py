@@ -953,3 +953,35 @@ def test_check_sees_workers_after_the_end(roster_class):
     roster = make(roster_class, 2, serving=1)
     roster.state = PoolState.SHUTDOWN
     broken(roster, "workers after the end")
+
+
+def test_where_a_task_still_runs_a_successor_takes_no_room_from_a_free_slot(roster_class):
+    roster = make(roster_class, 3, serving=2)
+    first, second = roster.workers
+    roster.retire(first, Reason.TASKS)
+    assert roster._vacant_slots() == [0, 2]
+    roster.retire(second, Reason.TASKS)
+    assert roster._vacant_slots() == [0, 2]  # slot 1 waits, 2 could run a task at once
+    assert roster.vacancies() == 2
+
+
+def test_without_surge_only_the_free_slot_is_vacant(roster_class):
+    roster = make(roster_class, 3, serving=2, surge=0)
+    roster.retire(roster.workers[0], Reason.TASKS)
+    assert roster._vacant_slots() == [2]
+
+
+def test_room_for_one_goes_to_the_slot_that_is_vacated(roster_class):
+    roster = make(roster_class, 4, serving=4)
+    for worker in roster.workers:
+        roster.retire(worker, Reason.TASKS)
+    assert roster._vacant_slots() == [0]
+    roster.vacate(roster.workers[1])
+    assert roster._vacant_slots() == [1]
+
+
+def test_fewer_wanted_than_there_are_adds_nobody_to_many_empty_slots(roster_class):
+    roster = make(roster_class, 6, serving=2)
+    roster.wanted = 1
+    roster.reconcile()
+    assert len(roster.workers) == 2
