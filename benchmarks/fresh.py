@@ -1,12 +1,16 @@
-"""Measures that need a fresh process for every sample: memory and import."""
+"""Measures that need a fresh process for every sample: memory, import, and the idle pool."""
 
 import os
 import subprocess
 import sys
 import threading
 from pathlib import Path
+from time import process_time, sleep
+from typing import NamedTuple
 
-from .loads import OURS, POOLS, REQUEST, STDLIB, noop
+from recyclepool import Limits, RecyclePool
+
+from .loads import OURS, POOLS, REQUEST, STDLIB, burst, noop
 
 ROOT = Path(__file__).parent.parent
 
@@ -72,3 +76,42 @@ def queue(name: str, tasks: int) -> None:
 def resident() -> int:
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+class Idle(NamedTuple):
+    """What a pool of 8 costs while it has nothing to do."""
+
+    wakeups: float  # a second
+    cpu: float  # seconds an hour
+
+
+def idle(limits: bool, seconds: float) -> Idle:
+    """Watch a pool for so long, with or without limits."""
+    code = f"from benchmarks.fresh import rest; rest({limits}, {seconds})"
+    return Idle(*map(float, run("-c", code).split()))
+
+
+def rest(limits: bool, seconds: float) -> None:
+    """Warm a pool up, do nothing, print what that took."""
+    some = Limits(age="6h", hang="2m", task_timeout="30s") if limits else None
+    with RecyclePool(8, min_workers=8, limits=some) as pool:
+        pool.start().result()
+        burst(pool, 1_000)
+        sleep(0.5)
+        before = switches()
+        start = process_time()
+        sleep(seconds)
+        used = process_time() - start
+        wakeups = sum(count - before.get(tid, 0) for tid, count in switches().items())
+    print(wakeups / seconds, used / seconds * 3_600)
+
+
+def switches() -> dict[str, int]:
+    """How often each thread but this one has gone to sleep: as often as it woke up."""
+    own = str(threading.get_native_id())
+    counts = {}
+    for task in Path("/proc/self/task").iterdir():
+        if task.name != own:
+            status = (task / "status").read_text()
+            counts[task.name] = int(status.partition("\nvoluntary_ctxt_switches:")[2].split()[0])
+    return counts

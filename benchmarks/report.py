@@ -15,7 +15,8 @@ from .loads import OURS
 from .rows import ROWS, Row, Samples
 
 RESULTS = Path(__file__).with_name("RESULTS.md")
-HEAD = ("question", "against", "figure: median (min to max)", "must", "aim", "reached", "samples")
+NONE = "none"
+HEAD = ("question", "against", "figure (min to max)", "must", "aim", "reached", "samples")
 
 
 @dataclass(frozen=True)
@@ -53,20 +54,25 @@ def measure(python: str, rows: list[Row], quick: bool) -> Section:
 def lines_of(row: Row, samples: Samples | None) -> list[tuple[str, ...]]:
     wanted = tuple("-" if x is None else f"{x:g} {row.figure_unit}" for x in (row.must, row.aim))
     if samples is None:
-        return [(row.question, ", ".join(row.peers), "failed", *wanted, "no", "-")]
+        return [(row.question, ", ".join(row.peers) or NONE, "failed", *wanted, "no", "-")]
     ours = samples[OURS]
     lines = []
-    for peer in (*row.peers, *row.beside):
-        figures = [row.figure(a, b) for a, b in zip(ours, samples[peer], strict=True)]
-        middle, low, high = median(figures), min(figures), max(figures)
+    for peer in (*row.peers, *row.beside) or (NONE,):
+        if peer == NONE:
+            figures, medians = ours, f"{median(ours):.4g}"
+        else:
+            figures = [row.figure(a, b) for a, b in zip(ours, samples[peer], strict=True)]
+            medians = f"{median(ours):.4g} / {median(samples[peer]):.4g}"
+        figure = row.summary(figures)
+        shown, low, high = (f"{x:.{row.digits}f}" for x in (figure, min(figures), max(figures)))
         reported = peer in row.beside or row.must is None
         lines.append(
             (
                 row.question,
                 peer,
-                f"{middle:.2f} {row.figure_unit} ({low:.2f} to {high:.2f})",
-                *(("-", "-", "reported") if reported else (*wanted, reached(row, middle))),
-                f"{median(ours):.4g} / {median(samples[peer]):.4g} {row.unit}",
+                f"{shown} {row.figure_unit} ({low} to {high})",
+                *(("-", "-", "reported") if reported else (*wanted, reached(row, figure))),
+                f"{medians} {row.unit}",
             )
         )
     return lines
@@ -99,8 +105,9 @@ def report(pythons: list[str], rows: list[Row], quick: bool) -> bool:
     head = (
         "# Results\n\n"
         f"{datetime.now(UTC):%Y-%m-%d}, {machine()}. Written by `python -m benchmarks report`.\n\n"
-        "A figure is the median of pairs, ours and the peer measured in alternation in one run;"
-        " every row has\na fresh process. `samples` are the medians, ours / the peer."
+        "A figure is the median of pairs, ours and the peer measured in alternation in one run,"
+        " unless a note\nsays otherwise; every row has a fresh process. `samples` are the medians,"
+        " ours / the peer."
     )
     if quick:
         head += "\n\n**A smoke run: small numbers of tasks, few rounds, nothing to quote.**"

@@ -1,5 +1,6 @@
 """A ``ThreadPoolExecutor`` whose workers stay warm, are watched, and are replaced one at a time."""
 
+import logging
 from typing import TYPE_CHECKING, Any
 
 from recyclepool import backends
@@ -26,13 +27,29 @@ if TYPE_CHECKING:
         AbandonedWorker,
         CacheStats,
         CloseReport,
+        Event,
         Histogram,
+        PoolBroken,
+        PoolClosed,
+        PoolClosing,
         PoolStats,
+        TaskTimedOut,
+        TeardownFailed,
+        WatchdogFailed,
+        WorkerAbandoned,
+        WorkerDue,
+        WorkerLost,
+        WorkerReady,
+        WorkerRetired,
+        WorkerStack,
+        WorkerStartFailed,
         WorkerStats,
     )
     from recyclepool.limits import Limits
 
 ThreadPoolExecutor = RecyclePool  # the one changed import
+
+logging.getLogger("recyclepool").addHandler(logging.NullHandler())
 
 __version__ = "0.1.0"
 
@@ -41,10 +58,14 @@ __all__ = [
     "BrokenRecyclePool",
     "CacheStats",
     "CloseReport",
+    "Event",
     "Histogram",
     "Limits",
     "OutsideWorkerError",
+    "PoolBroken",
+    "PoolClosed",
     "PoolClosedError",
+    "PoolClosing",
     "PoolState",
     "PoolStats",
     "QueueFullError",
@@ -54,12 +75,22 @@ __all__ = [
     "State",
     "TaskAbort",
     "TaskAbortedError",
+    "TaskTimedOut",
     "TaskTimeoutError",
+    "TeardownFailed",
     "ThreadPoolExecutor",
     "UnitError",
+    "WatchdogFailed",
+    "WorkerAbandoned",
     "WorkerCache",
+    "WorkerDue",
+    "WorkerLost",
     "WorkerLostError",
+    "WorkerReady",
+    "WorkerRetired",
+    "WorkerStack",
     "WorkerStartError",
+    "WorkerStartFailed",
     "WorkerStats",
     "backends",
     "current_worker",

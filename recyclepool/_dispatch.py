@@ -41,7 +41,9 @@ nobody is idle.
    it is accepted.
 7. Retire marks a worker, THEN tries to take it out of the stack; a worker publishes itself, THEN
    reads its mark, and it reads its mark before each popleft. The other way round, a worker that
-   is falling asleep would be missed for ever.
+   is falling asleep would be missed for ever. Who is taken out so runs no task any more.
+8. Who wants to know when nothing is left to do sets ``on_rest``, THEN looks; a worker publishes
+   itself, THEN calls it: the last of them sees it, or was seen.
 
 An epoch is one Dispatch. None is ever reopened: ``submit`` reads the engine's once and uses only
 that, workers keep theirs. So nothing that is late touches the epoch after it.
@@ -74,7 +76,17 @@ class Taker(Protocol):
 class Dispatch:
     """The queue and the idle stack of one epoch. Any thread, at any bytecode."""
 
-    __slots__ = ("_want_worker", "closing", "ended", "idle", "queue", "vacancies", "wake_one")
+    __slots__ = (
+        "_want_worker",
+        "closing",
+        "ended",
+        "given_up",
+        "idle",
+        "on_rest",
+        "queue",
+        "vacancies",
+        "wake_one",
+    )
 
     def __init__(self, want_worker: Callable[[], None]) -> None:
         self.queue: deque[Future[Any]] = deque()
@@ -82,6 +94,8 @@ class Dispatch:
         self.closing = False  # only goes up
         self.vacancies = 0  # how many more workers the roster could start; written by the engine
         self.ended: Future[None] = Future()  # settled when the epoch is over
+        self.given_up: list[Any] = []  # its workers that did not end
+        self.on_rest: Callable[[], None] | None = None  # while somebody waits for nothing to do
         self._want_worker = want_worker
         # One C call: take the last worker out of the stack and wake it. IndexError: nobody is idle.
         self.wake_one: Callable[[], None] = map(
@@ -135,17 +149,20 @@ class Dispatch:
             self.rouse(worker)
         elif self.queue:
             self.look()
+        elif self.on_rest is not None:
+            self.on_rest()
         worker.wake.acquire()
         worker.resting = False
         return self.closing
 
-    def rouse(self, worker: Taker) -> None:
-        """Take this worker out of the stack and wake it, in one C call. Not in it: nothing."""
+    def rouse(self, worker: Taker) -> bool:
+        """Take this worker out of the stack and wake it, in one C call. False: it is not in it."""
         try:
             wake = worker.wake
             list(map(_call, (partial(self.idle.remove, wake), wake.release)))
         except ValueError:
-            pass  # busy, or somebody else took it out, and woke it
+            return False  # busy, or somebody else took it out, and woke it
+        return True
 
     def rouse_all(self) -> None:
         """Wake everybody (DISPATCH 5)."""

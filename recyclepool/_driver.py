@@ -1,17 +1,13 @@
 """The life of one worker's host thread: open, serve, close."""
 
-import logging
 import threading
 from concurrent.futures._base import LOGGER as STANDARD_LOGGER
 from typing import Protocol
 
 from recyclepool._gate import here
 from recyclepool._worker import Worker
-from recyclepool.states import Reason
 
 __all__ = ["Crew", "drive"]
-
-logger = logging.getLogger("recyclepool")
 
 
 class Crew(Protocol):
@@ -23,8 +19,14 @@ class Crew(Protocol):
     def start_failed(self, worker: Worker, error: BaseException) -> None:
         """It could not be opened; its thread is about to end."""
 
-    def vacate(self, worker: Worker, reason: Reason) -> None:
-        """It takes no further task. Told before its teardown, so that nobody waits for that."""
+    def vacate(self, worker: Worker, lost: BaseException | None) -> None:
+        """It takes no further task. Told before its teardown, so that nobody waits for that.
+
+        `lost` is what it died of, if that was not a task's error.
+        """
+
+    def teardown_failed(self, worker: Worker, error: BaseException) -> None:
+        """Its finalizer or another teardown raised."""
 
     def left(self, worker: Worker) -> None:
         """Its thread is about to end."""
@@ -49,38 +51,39 @@ def drive(worker: Worker, crew: Crew) -> None:
             worker.backend.open()
         except BaseException as error:
             # Before anybody can see that the pool is broken, as the standard does it.
-            _log(STANDARD_LOGGER, "Exception in initializer:")
-            _close(worker)
+            _log("Exception in initializer:")
+            _close(worker, crew)
             crew.start_failed(worker, error)
             return
         crew.ready(worker)
         worker.admission.acquire()
-        reason = Reason.CLOSE
+        lost = None
         try:
             worker.backend.serve()
-        except BaseException:
-            _log(logger, f"worker {worker.slot}.{worker.generation} died")
-            reason = Reason.LOST
-        crew.vacate(worker, reason)
-        _close(worker)
+        except BaseException as error:
+            lost = error
+        if worker.forked:
+            return  # its teardown is the parent's
+        crew.vacate(worker, lost)
+        _close(worker, crew)
         crew.left(worker)
     finally:
         here.gate = here.worker = here.crew = None
         gate.lock.release()
 
 
-def _close(worker: Worker) -> None:
+def _close(worker: Worker, crew: Crew) -> None:
     worker.stopping.set()
     try:
         worker.backend.close()
-    except BaseException:
-        _log(logger, f"teardown of worker {worker.slot}.{worker.generation} failed")
+    except BaseException as error:
+        crew.teardown_failed(worker, error)
     worker.backend = None  # which knows the worker: its thread's end frees both
 
 
-def _log(log: logging.Logger, message: str) -> None:
+def _log(message: str) -> None:
     """Tell of the exception that is handled. A filter or handler that raises harms no worker."""
     try:
-        log.critical(message, exc_info=True)
+        STANDARD_LOGGER.critical(message, exc_info=True)
     except BaseException:
         pass

@@ -6,15 +6,15 @@ comes first, aborts.
 """
 
 import os
-import sys
 import threading
 import weakref
 from typing import TYPE_CHECKING
 
 from recyclepool import _engine
 from recyclepool._dispatch import Dispatch
-from recyclepool._engine import Engine, name_of
+from recyclepool._engine import Engine
 from recyclepool._gate import guarded
+from recyclepool._stacks import text_of
 from recyclepool._worker import Tally
 from recyclepool.states import PoolState
 
@@ -37,8 +37,9 @@ def close(engine: Engine, timeout: float | None) -> "CloseReport":
     began, before, dispatch = engine.settings.clock(), engine.books.total(), engine.dispatch
     engine.end(dispatch)
     timed_out = not guarded(dispatch.ended.wait, timeout)
-    abandoned = _abort(engine, dispatch, ESCALATION) if timed_out else ()
-    return _report(engine, began, before, abandoned, timed_out)
+    if timed_out:
+        _abort(engine, dispatch, ESCALATION)
+    return _report(engine, began, before, dispatch, timed_out)
 
 
 def destroy(engine: Engine, grace: float) -> "CloseReport":
@@ -48,8 +49,8 @@ def destroy(engine: Engine, grace: float) -> "CloseReport":
     if engine.roster.state is PoolState.SHUTDOWN:
         return CloseReport()
     began, before, dispatch = engine.settings.clock(), engine.books.total(), engine.dispatch
-    abandoned = _abort(engine, dispatch, grace)
-    return _report(engine, began, before, abandoned, timed_out=False)
+    _abort(engine, dispatch, grace)
+    return _report(engine, began, before, dispatch, timed_out=False)
 
 
 def shut_down(engine: Engine, *, wait: bool, cancel_queued: bool) -> None:
@@ -67,8 +68,8 @@ def _await_shutdown(engine: Engine) -> None:
         guarded(engine.dispatch.ended.wait, None)
 
 
-def _abort(engine: Engine, dispatch: Dispatch, grace: float) -> "tuple[AbandonedWorker, ...]":
-    """End the epoch within `grace` seconds; tell who had to be given up."""
+def _abort(engine: Engine, dispatch: Dispatch, grace: float) -> None:
+    """End the epoch within `grace` seconds, and give up who has not ended by then."""
     clock, pause = engine.settings.clock, FIRST_PAUSE
     deadline = clock() + max(grace, LEAST_GRACE)
     while True:
@@ -78,34 +79,34 @@ def _abort(engine: Engine, dispatch: Dispatch, grace: float) -> "tuple[Abandoned
         if over or left <= 0.0:
             break
         pause *= 2
-    stuck = () if over else _give_up(engine, dispatch)
+    if not over:
+        _give_up(engine, dispatch)
     engine.teller.join(max(0.0, deadline - clock()))
-    return stuck
 
 
-def _give_up(engine: Engine, dispatch: Dispatch) -> "tuple[AbandonedWorker, ...]":
-    import traceback
-
-    from recyclepool.events import AbandonedWorker
-
-    stuck = []
-    frames = sys._current_frames()
+def _give_up(engine: Engine, dispatch: Dispatch) -> None:
     for worker in engine.roster.workers.copy():
         if worker.dispatch is dispatch:
-            frame = frames.get(worker.gate.thread_id)
-            stack = "" if frame is None else "".join(traceback.format_stack(frame))
-            task_name = name_of(worker.gate.task)
             engine.abandon(worker)
-            stuck.append(AbandonedWorker(worker.slot, worker.generation, task_name, stack))
     guarded(dispatch.ended.wait, ESCALATION)
-    return tuple(stuck)
+
+
+def _abandoned(dispatch: Dispatch) -> "tuple[AbandonedWorker, ...]":
+    """Who was given up in this epoch, for whatever reason, and where it is stuck."""
+    from recyclepool.events import AbandonedWorker
+
+    return tuple(
+        AbandonedWorker(worker.slot, worker.generation, task_name, text_of(stack))
+        for worker in dispatch.given_up
+        for task_name, stack in [worker.given_up]
+    )
 
 
 def _report(
     engine: Engine,
     began: float,
     before: Tally,
-    abandoned: "tuple[AbandonedWorker, ...]",
+    dispatch: Dispatch,
     timed_out: bool,
 ) -> "CloseReport":
     from recyclepool.events import CloseReport
@@ -114,11 +115,15 @@ def _report(
     return CloseReport(
         completed=after.completed + after.failed - before.completed - before.failed,
         cancelled=after.cancelled - before.cancelled,
-        aborted=after.aborted - before.aborted,
-        abandoned=abandoned,
+        aborted=_stopped(after) - _stopped(before),
+        abandoned=_abandoned(dispatch),
         timed_out=timed_out,
         seconds=engine.settings.clock() - began,
     )
+
+
+def _stopped(tally: Tally) -> int:
+    return tally.aborted + tally.timed_out + tally.lost
 
 
 # -- the end of the interpreter -------------------------------------------------------------------

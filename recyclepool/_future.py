@@ -34,14 +34,19 @@ from concurrent.futures._base import (
     RUNNING,
 )
 from contextvars import Context
+from functools import partial
+from math import inf
 from time import monotonic
+from types import BuiltinFunctionType, FunctionType, MethodType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from recyclepool._gate import Flag, GatedLock, guarded, here, new_lock, sleep_until, wake
 
-__all__ = ["Future"]
+__all__ = ["Future", "TimedFuture", "name_of"]
 
 T = TypeVar("T")
+
+_NAMED = (FunctionType, BuiltinFunctionType, MethodType)
 
 _new_rlock = _thread.RLock  # threading.RLock is a Python function around it: twice the time
 
@@ -64,6 +69,8 @@ class Future(_base.Future[T]):
         "kwargs",
         "queued_at",
     )
+
+    deadline = inf  # when it is to have its end: see TimedFuture
 
     def __init__(
         self,
@@ -308,6 +315,26 @@ class Future(_base.Future[T]):
         return self.done()
 
 
+class TimedFuture(Future[T]):
+    """One whose task may run for so long and no longer."""
+
+    __slots__ = ("deadline", "expect", "timeout")
+
+    def __init__(self, timeout: float, expect: Callable[[float], None], *call: Any) -> None:
+        super().__init__(*call)
+        self.timeout = timeout
+        self.expect = expect
+        self.deadline = inf
+
+    def begin(self) -> bool:
+        """As ever; then has the watchdog look in time (WATCH 3)."""
+        if not super().begin():
+            return False
+        self.deadline = monotonic() + self.timeout
+        self.expect(self.deadline)
+        return True
+
+
 class _GatedCondition(threading.Condition):
     """A Condition whose block inside a task is an entry point of the pool (GATE 4).
 
@@ -350,3 +377,16 @@ class _Waiters(list[Any]):
             if hasattr(waiter, "lock"):
                 waiter.lock = GatedLock(waiter.lock)
         super().append(waiter)
+
+
+def name_of(task: Future[Any] | None) -> str | None:
+    """What a task is called where it is shown. Runs none of its code."""
+    fn: Any = None if task is None else task.fn
+    if fn is None:
+        return None
+    kind = type(fn)
+    if kind is partial:
+        fn, kind = fn.func, type(fn.func)
+    if kind in _NAMED or issubclass(kind, type):
+        return str(fn.__qualname__)
+    return str(kind.__qualname__)

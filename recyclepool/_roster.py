@@ -9,16 +9,22 @@ wanted and what is there. Whether a successor is wanted is a property of the poo
 farewell: a worker that retires leaves ``wanted`` as it is, so a successor follows; an end sets it
 to nothing.
 
-``wanted`` grows when a task finds nobody who will take it, and shrinks only when the pool ends, or
-when a start failed.
+``wanted`` grows when a task finds nobody who will take it, and shrinks when the pool ends, is
+resized, lets an idle worker go, or gets no thread.
 
-Invariants (``check``): one active worker a slot; active workers <= size; all workers <= size +
-surge, abandoned ones apart; states only grow; after destroy began no worker starts.
+A slot has one *holder*, who serves. A holder that is *due* goes on serving; ``reconcile`` makes a
+*successor* in the same slot, and when that is ready the holder retires. A successor that never
+becomes ready leaves the holder where it is. *Active* are holders, and starters of empty slots.
+
+Invariants (``check``): one holder a slot, and one starter; active workers <= size; all workers <=
+size + surge, abandoned ones and those of slots that are no more apart; states only grow; after
+destroy began no worker starts.
 """
 
 from collections.abc import Callable
 
 from recyclepool._worker import Worker
+from recyclepool.errors import WorkerLostError
 from recyclepool.states import PoolState, Reason, State
 
 __all__ = ["Roster"]
@@ -37,10 +43,12 @@ class Roster:
         new_worker: Callable[[int, int], Worker],
         min_workers: int = 0,
         surge: int = 1,
+        max_abandoned: int | None = None,
     ) -> None:
         self.size = size
         self.min_workers = min_workers
         self.surge = surge
+        self.max_abandoned = max_abandoned
         self.state = PoolState.OPEN
         self.terminal = False  # after this end there is no other epoch
         self.aborting = False  # destroy began: no worker starts
@@ -51,25 +59,43 @@ class Roster:
         self.generations = [0] * size  # how many workers have held each slot
         self.recycles: dict[Reason, int] = {}
         self.failed_starts = 0
-        self._failures = 0  # of those, in a row
+        self.failures = 0  # of those, in a row
+        self.held_back = False  # starts failed: none is made until the engine says resume
         self._once_ready = False
+        self._shrunk = False  # who had gone half-way then may be too many for what is left
         self._new_worker = new_worker
 
     # -- what is there ----------------------------------------------------------------------------
 
+    def holders(self) -> dict[int, Worker]:
+        """Who serves, by slot."""
+        return {w.slot: w for w in self.workers if w.state is State.SERVING}
+
+    def starters(self) -> dict[int, Worker]:
+        """Who starts, by slot: of an empty one, or of one whose holder is due."""
+        return {w.slot: w for w in self.workers if w.state is State.STARTING}
+
     def active(self) -> list[Worker]:
-        """Those who hold a slot: starting or serving."""
-        return [w for w in self.workers if w.state in (State.STARTING, State.SERVING)]
+        """Those who hold a slot, or start in an empty one."""
+        holders = self.holders()
+        return [
+            w
+            for w in self.workers
+            if w.state is State.SERVING or (w.state is State.STARTING and w.slot not in holders)
+        ]
 
     def serving(self) -> int:
         """How many are ready for tasks."""
         return sum(w.state is State.SERVING for w in self.workers)
 
+    def may_start(self) -> bool:
+        """Is anybody started at all?"""
+        over = self.aborting or self.broken is not None or self.state is PoolState.SHUTDOWN
+        return not over and not self.held_back
+
     def vacancies(self) -> int:
         """How many more could be started for a task that finds nobody."""
-        if self.aborting or self.broken is not None or self.state is PoolState.SHUTDOWN:
-            return 0
-        return len(self._vacant_slots())
+        return len(self._vacant_slots()) if self.may_start() else 0
 
     def _vacant_slots(self) -> list[int]:
         """The slots for which a worker may be made now, the lowest first.
@@ -77,16 +103,19 @@ class Roster:
         Where another's last task still runs, a successor can only wait: it must not use up the room
         that a slot needs in which a task could run at once.
         """
-        held, taken = {w.slot for w in self.active()}, self._taken_slots()
+        held, taken, room = {w.slot for w in self.active()}, self._taken_slots(), self._room()
         empty = [slot for slot in range(self.size) if slot not in held]
-        room = self.size + self.surge - len(self.workers)
         waiting = room - sum(slot not in taken for slot in empty)
         vacant = []
         for slot in empty:
             waiting -= slot in taken
             if slot not in taken or waiting >= 0:
                 vacant.append(slot)
-        return vacant[:room]
+        return vacant[: max(0, room)]
+
+    def _room(self) -> int:
+        """How many more may live."""
+        return self.size + self.surge - sum(w.slot < self.size for w in self.workers)
 
     def is_over(self, queued: int) -> bool:
         """Has the epoch that closes come to its end?"""
@@ -118,11 +147,24 @@ class Roster:
         self.wanted = max(self.wanted, self.min_workers)
 
     def reconcile(self) -> None:
-        """Add as many workers as are wanted and allowed, each in the lowest slot that is free."""
-        missing = min(self.wanted - len(self.active()), self.vacancies())
-        for slot in self._vacant_slots()[: max(0, missing)]:
-            self.generations[slot] += 1
-            self.workers.append(self._new_worker(slot, self.generations[slot]))
+        """Add as many workers as are wanted and allowed, each in the lowest slot that is free.
+
+        Then the successors of those who are due, as far as the surge reaches beyond a full pool.
+        """
+        if not self.may_start():
+            return
+        slots = self._vacant_slots()[: max(0, self.wanted - len(self.active()))]
+        for slot in slots:
+            self._add(slot)
+        holders, starters = self.holders(), self.starters()
+        spare = self._room() - sum(slot not in holders | starters for slot in range(self.size))
+        for slot, holder in holders.items():
+            if holder.due is not None and slot not in starters and slot < self.size and spare > 0:
+                spare -= 1
+                self._add(slot)
+
+    def _add(self, slot: int) -> None:
+        self.workers.append(self._new_worker(slot, self.generations[slot] + 1))
 
     # -- a worker's life --------------------------------------------------------------------------
 
@@ -130,7 +172,9 @@ class Roster:
         """It could take tasks. One that was retired while it started goes on retiring."""
         if worker in self.workers:
             self._once_ready = True
-            self._failures = 0
+            self.failures = 0
+            self.held_back = False
+            self.generations[worker.slot] = max(self.generations[worker.slot], worker.generation)
             worker.opened = True
             self._admit()
 
@@ -138,25 +182,62 @@ class Roster:
         """It could not be made ready, and is gone.
 
         The first ever breaks the pool, as the standard's does: its initializer is wrong. Later ones
-        lower what is wanted, so that the next task that finds nobody tries again, and nothing else
-        does; with nobody serving, five in a row break the pool.
+        hold the next starts back for a while; with nobody serving, five in a row break the pool. Of
+        those that ran side by side the first counts.
         """
         if worker in self.workers:
-            self._failures += 1
-            if not self._once_ready or (self._failures >= FAILED_STARTS and not self.serving()):
-                self.broken = error
-                if self.state is PoolState.OPEN:
-                    self.state = PoolState.BROKEN
-        self.not_launched(worker)
+            self._count_failure(error)
+        self._gone(worker)
+
+    def _count_failure(self, error: BaseException) -> None:
+        self.failed_starts += 1
+        self.failures += not self.held_back
+        if not self._once_ready or (self.failures >= FAILED_STARTS and not self.serving()):
+            self._break(error)
+        else:
+            self.held_back = True
 
     def not_launched(self, worker: Worker) -> None:
-        """There is no thread for it. Who lives serves on."""
+        """There is no thread for it. Who lives serves on; the next try waits, if anybody lives."""
         if worker in self.workers:
             self.failed_starts += 1
+            self.failures += not self.held_back
             self._move(worker, State.STOPPED)
             self.wanted = min(self.wanted, len(self.active()))
-            self.workers.remove(worker)
-        self._admit()
+        self._gone(worker)
+        self.held_back = bool(self.workers)
+
+    def resume(self) -> None:
+        """Try again to start workers."""
+        self.held_back = False
+
+    def make_due(self, worker: Worker, reason: Reason) -> bool:
+        """It is to be replaced, and serves until its successor is ready. True: from now on."""
+        if self.state is not PoolState.OPEN or worker.due is not None:
+            return False
+        if worker.state not in (State.STARTING, State.SERVING):
+            return False
+        worker.due = reason
+        return True
+
+    def superseded(self) -> list[tuple[Worker, Reason]]:
+        """Who is to go now: its successor is ready, or its slot is no more, or it replaces nobody.
+
+        Without a surge the first who is due goes as soon as nobody else comes or goes.
+        """
+        holders, starters = self.holders(), self.starters()
+        outside = [w for w in (*holders.values(), *starters.values()) if w.slot >= self.size]
+        gone = [(worker, Reason.RESIZE) for worker in outside]
+        for slot, starter in starters.items():
+            holder = holders.get(slot)
+            if holder is not None and holder.due is None:
+                gone.append((starter, starter.due or Reason.CLOSE))
+            elif holder is not None and holder.due is not None and starter.opened:
+                gone.append((holder, holder.due))
+        if not self.surge and not gone and len(holders) == len(self.workers):
+            due = [(w, w.due) for w in self.workers if w.due is not None and self.may_start()]
+            gone += due[:1]
+        return gone
 
     def retire(self, worker: Worker, reason: Reason) -> None:
         """THE way out: it takes no further task, and its slot is vacant."""
@@ -165,6 +246,21 @@ class Roster:
             self.recycles[reason] = self.recycles.get(reason, 0) + 1
             self._move(worker, State.RETIRING)
 
+    def may_shrink(self) -> bool:
+        """Is there a worker more than the pool keeps when there is nothing to do?"""
+        return self.state is PoolState.OPEN and len(self.active()) > self.min_workers
+
+    def shrink(self) -> None:
+        """One worker fewer is wanted: an idle one is about to go."""
+        self.wanted = max(self.min_workers, len(self.active()) - 1)
+
+    def resize(self, size: int) -> None:
+        """So many slots from now on."""
+        self.generations += [0] * (size - len(self.generations))
+        self.wanted = min(self.wanted, size)
+        self._shrunk = self._shrunk or size < self.size
+        self.size = size
+
     def vacate(self, worker: Worker) -> None:
         """It runs no task any more: its teardown is all that is left of it."""
         worker.vacated = True
@@ -172,21 +268,43 @@ class Roster:
 
     def left(self, worker: Worker) -> None:
         """Its thread has ended."""
-        self._move(worker, State.STOPPED)
-        if worker in self.workers:
-            self.workers.remove(worker)
         if worker in self.abandoned:
             self.abandoned.remove(worker)
-        self._admit()
+        self._gone(worker)
 
-    def abandon(self, worker: Worker) -> None:
-        """It does not end, and is given up. Its thread may still come to its end, some day."""
+    def abandon(self, worker: Worker, start_error: BaseException | None = None) -> None:
+        """It does not end, and is given up. Its thread may still come to its end, some day.
+
+        With `start_error` it was not ready in time, and counts as a start that failed. More of them
+        than are allowed break the pool, rather than let it leak threads without end.
+        """
         if worker in self.workers:
+            if start_error is not None:
+                self._count_failure(start_error)
             if worker not in self.abandoned:
                 self.abandoned.append(worker)
             self._move(worker, State.ABANDONED)
             self.workers.remove(worker)
+        most = self.size if self.max_abandoned is None else self.max_abandoned
+        if self.state is PoolState.OPEN and len(self.abandoned) > most:
+            self._break(
+                WorkerLostError(
+                    f"{len(self.abandoned)} threads are stuck in tasks that do not end, "
+                    f"and no more than {most} may be (max_abandoned)"
+                )
+            )
         self._admit()
+
+    def _gone(self, worker: Worker) -> None:
+        self._move(worker, State.STOPPED)
+        if worker in self.workers:
+            self.workers.remove(worker)
+        self._admit()
+
+    def _break(self, error: BaseException) -> None:
+        self.broken = error
+        if self.state is PoolState.OPEN:
+            self.state = PoolState.BROKEN
 
     def _admit(self) -> None:
         """Let those serve who are ready, and in whose slot no task runs any more.
@@ -194,14 +312,14 @@ class Roster:
         So a successor is warm before it is needed, and a pool never runs more tasks than it has
         slots.
         """
-        taken = self._taken_slots()
+        taken = self._taken_slots() | self.holders().keys()
         for worker in self.workers:
-            if worker.opened and worker.slot not in taken:
+            if worker.opened and worker.state is State.STARTING and worker.slot not in taken:
                 self._move(worker, State.SERVING)
 
     def may_serve(self) -> list[Worker]:
         """Who need not wait, when it is ready, for the end of another's task."""
-        taken = self._taken_slots()
+        taken = self._taken_slots() | self.holders().keys()
         return [w for w in self.workers if w.state is not State.STARTING or w.slot not in taken]
 
     def _taken_slots(self) -> set[int]:
@@ -219,6 +337,8 @@ class Roster:
         if self.state is not PoolState.SHUTDOWN:
             self.state = PoolState.CLOSING
             self.terminal = self.terminal or terminal
+            for worker in self.workers:
+                worker.due = None  # nobody is replaced any more: it goes when the queue is empty
 
     def destroy(self) -> None:
         """End the epoch now: nobody starts any more."""
@@ -227,17 +347,21 @@ class Roster:
 
     def end(self) -> None:
         """The epoch is over: the next one is empty, and may begin."""
-        self.aborting = self._once_ready = False
+        self.aborting = self.held_back = self._once_ready = self._shrunk = False
+        self.failures = 0
         self.broken = None
         self.wanted = 0
         self.state = PoolState.SHUTDOWN if self.terminal else PoolState.OPEN
 
     def check(self) -> None:
         """The invariants; run after each order in tests and under RECYCLEPOOL_DEBUG=1."""
-        active = self.active()
+        active = [w for w in self.active() if w.slot < self.size]
         assert len({w.slot for w in active}) == len(active), "one slot, two workers"
+        assert len(self.starters()) == sum(w.state is State.STARTING for w in self.workers), (
+            "one slot, two starters"
+        )
         assert len(active) <= self.size, "more active workers than the pool has slots"
-        assert len(self.workers) <= self.size + self.surge, "more workers than size and surge allow"
-        assert all(w.generation <= self.generations[w.slot] for w in self.workers)
+        assert self._room() >= 0 or self._shrunk, "more workers than size and surge allow"
+        assert all(w.generation <= self.generations[w.slot] for w in self.holders().values())
         assert all(w.state is not State.STOPPED for w in self.workers), "a stopped worker is here"
         assert not (self.state is PoolState.SHUTDOWN and self.workers), "workers after the end"

@@ -4,12 +4,14 @@ import operator
 from collections import Counter
 from typing import Any
 
-from recyclepool._engine import Engine, name_of
+from recyclepool._engine import Engine
+from recyclepool._future import name_of
+from recyclepool._stacks import stack_of, text_of
 from recyclepool._worker import Worker
-from recyclepool.events import CacheStats, Histogram, PoolStats, WorkerStats
+from recyclepool.events import CacheStats, Histogram, PoolStats, WorkerStack, WorkerStats
 from recyclepool.states import BUCKETS, PoolState, State
 
-__all__ = ["describe", "snapshot"]
+__all__ = ["describe", "snapshot", "stacks"]
 
 
 def snapshot(engine: Engine) -> PoolStats:
@@ -25,6 +27,7 @@ def snapshot(engine: Engine) -> PoolStats:
         queued, oldest = _queue(engine, now)
         running = sum(task is not None and not task.done() for task in tasks)
         settled = tally.completed + tally.failed + tally.aborted + tally.cancelled
+        settled += tally.timed_out + tally.lost
         submitted = engine.submitted = max(engine.submitted, settled + running + queued)
     finally:
         lock.release()
@@ -42,6 +45,8 @@ def snapshot(engine: Engine) -> PoolStats:
         completed=tally.completed,
         failed=tally.failed,
         cancelled=tally.cancelled,
+        timed_out=tally.timed_out,
+        lost=tally.lost,
         aborted=tally.aborted,
         abandoned=len(roster.abandoned),
         rejected=engine.rejected,
@@ -80,8 +85,25 @@ def _worker(worker: Worker, now: float) -> WorkerStats:
         tasks=worker.tasks,
         age=max(0.0, now - worker.born),
         idle_for=max(0.0, now - worker.idle_since) if idle else None,
-        task_name=name_of(task),
+        task_name=name_of(task) or worker.given_up[0],
         task_running=None if task is None else max(0.0, now - worker.task_started),
+        due=worker.due,
+        stack=text_of(worker.given_up[1]) or None,
+    )
+
+
+def stacks(engine: Engine) -> tuple[WorkerStack, ...]:
+    """What every worker does now. Any thread; a worker may have gone on by the time it is read."""
+    here = [*engine.roster.workers, *engine.roster.abandoned]
+    return tuple(
+        WorkerStack(
+            slot=w.slot,
+            generation=w.generation,
+            state=w.state,
+            task_name=name_of(w.gate.task) or w.given_up[0],
+            stack=text_of(stack_of(w.gate.thread_id)),
+        )
+        for w in sorted(here, key=lambda w: (w.slot, w.generation))
     )
 
 

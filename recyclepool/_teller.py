@@ -76,6 +76,7 @@ class Teller:
             return  # another thread told it
         try:
             future._invoke_callbacks()  # type: ignore[attr-defined]
+            future._done_callbacks = ()  # it may have been added twice
         except BaseException:
             LOGGER.exception("exception calling callback for %r", future)
 

@@ -1,6 +1,7 @@
 """One worker: what is known of it, and what it has counted. Plain data, made of the rooms below."""
 
 from collections.abc import Callable
+from math import inf
 from typing import Any, NamedTuple
 
 from recyclepool._dispatch import Dispatch
@@ -8,7 +9,9 @@ from recyclepool._gate import Flag, Gate, new_lock
 from recyclepool.cache import WorkerCache
 from recyclepool.states import BUCKETS, Reason, State
 
-__all__ = ["Books", "Tally", "Worker"]
+__all__ = ["Books", "Doom", "Tally", "Worker"]
+
+_SUMS = ("failed", "aborted", "cancelled", "timed_out", "lost", "wait_seconds", "run_seconds")
 
 
 class Tally:
@@ -20,7 +23,7 @@ class Tally:
     """
 
     def __init__(self) -> None:
-        self.failed = self.aborted = self.cancelled = 0
+        self.failed = self.aborted = self.cancelled = self.timed_out = self.lost = 0
         self.wait_seconds = self.run_seconds = 0.0
         self.wait_counts = [0] * (len(BUCKETS) + 1)
         self.run_counts = [0] * (len(BUCKETS) + 1)
@@ -33,7 +36,7 @@ class Tally:
 
     def __add__(self, other: "Tally") -> "Tally":
         total = Tally()
-        for name in ("failed", "aborted", "cancelled", "wait_seconds", "run_seconds"):
+        for name in _SUMS:
             setattr(total, name, getattr(self, name) + getattr(other, name))
         for name in ("wait_counts", "run_counts", "spoilt_counts"):
             counts = zip(getattr(self, name), getattr(other, name), strict=True)
@@ -62,12 +65,22 @@ class Books(NamedTuple):
         return sum(self.open, self.closed)
 
 
+class Doom(NamedTuple):
+    """A worker whose task is to end, and was told so."""
+
+    task: Any
+    error: BaseException  # what its future gets
+    deadline: float  # then the worker is given up
+    nudge_at: float  # then the task is told again: it may have swallowed what was raised in it
+    pause: float
+
+
 class Worker:
     """One driver thread and its backend instance, from STARTING to STOPPED or ABANDONED.
 
-    ``state``, ``slot``, ``generation`` and ``reason`` are the roster's; ``leaving`` is the mark
-    that retire sets and the worker reads (DISPATCH 7); the rest is written by the worker's own
-    thread.
+    ``leaving`` is the mark that retire sets and the worker reads (DISPATCH 7). What the worker's
+    own thread writes, others read without a lock: ``task_started`` is written before ``gate.task``
+    and read after it, so it is never the start of a task before.
     """
 
     def __init__(
@@ -78,34 +91,48 @@ class Worker:
         *,
         cache: WorkerCache,
         born: float,
-        last_task: int,
+        last_task: int = 0,
+        expires: float = inf,
+        watch: Any = None,
     ) -> None:
         self.slot = slot
         self.generation = generation
-        self.state = State.STARTING
-        self.reason: Reason | None = None
-        self.leaving: Reason | None = None
         self.dispatch = dispatch
+        # The roster's: one thread at a time.
+        self.state = State.STARTING
+        self.reason: Reason | None = None  # why it retired
+        self.due: Reason | None = None  # why it is to be replaced, as soon as its successor serves
+        self.launched = False
+        self.opened = False  # its backend is ready
+        self.vacated = False  # it runs no task any more
+        # The engine's: with its lock held.
+        self.why = ""  # the reason in words
+        self.leaving: Reason | None = None
+        self.doom: Doom | None = None
+        self.retired_at = self.vacated_at = born
+        self.expires = expires  # when it is too old
+        self.reported = -inf  # when the task started, or the idling, that report_only told of
+        self.given_up: tuple[str | None, Any] = (None, None)  # its task and its stack, if abandoned
+        self.backend: Any = None
+        self.thread: Any = None
+        # The worker's own thread's.
         self.wake = new_lock()  # released once for each time that it was taken out of the stack
         self.wake.acquire()
+        self.admission = new_lock()  # released when it may serve, or is to go
+        self.admission.acquire()
         self.gate = Gate()
+        self.watch = watch  # the watchdog that is to know when it has something to do, or None
         self.stopping = Flag()
         self.tally = Tally()
         self.cache = cache
         self.values: dict[Any, Any] = {}  # of @per_worker
         self.teardowns: list[Callable[[], None]] = []
         self.tasks = 0  # started here
-        self.resting = True  # it will take the next task: false from before each popleft
         self.last_task = last_task  # the number of the task after which it goes; 0: none
+        self.resting = True  # it will take the next task: false from before each popleft
         self.born = self.idle_since = born
-        self.task_started = 0.0
-        self.backend: Any = None
-        self.thread: Any = None
-        self.launched = False
-        self.opened = False  # its backend is ready
-        self.vacated = False  # it runs no task any more
-        self.admission = new_lock()  # released when it may serve, or is to go
-        self.admission.acquire()
+        self.task_started = self.heartbeat = born
+        self.forked = False  # a copy, in the child of a fork: only the thread that forked is there
         self._boarding = [True]
 
     def board(self) -> bool:

@@ -1,25 +1,41 @@
-"""The frozen values that tell what is, and what was.
+"""The frozen values that tell what is, what was, and what happened.
 
 Imported by those who ask, not with the package: to make so many dataclasses takes longer than
 all the rest of it.
 """
 
+import logging
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from recyclepool.states import BUCKETS, PoolState, Reason, State
+from recyclepool.units import format_duration
 
 __all__ = [
     "BUCKETS",
     "AbandonedWorker",
     "CacheStats",
     "CloseReport",
+    "Event",
     "Histogram",
+    "PoolBroken",
+    "PoolClosed",
+    "PoolClosing",
     "PoolState",
     "PoolStats",
     "Reason",
     "State",
+    "TaskTimedOut",
+    "TeardownFailed",
+    "WatchdogFailed",
+    "WorkerAbandoned",
+    "WorkerDue",
+    "WorkerLost",
+    "WorkerReady",
+    "WorkerRetired",
+    "WorkerStack",
+    "WorkerStartFailed",
     "WorkerStats",
 ]
 
@@ -60,8 +76,21 @@ class WorkerStats:
     tasks: int
     age: float
     idle_for: float | None  # None while it is busy or starting
-    task_name: str | None  # None while it runs none
+    task_name: str | None  # None while it runs none; of an abandoned one, what it is stuck in
     task_running: float | None
+    due: Reason | None = None  # why it is to be replaced: it serves until its successor is ready
+    stack: str | None = None  # of an abandoned one: where it was when it was given up
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerStack:
+    """What one worker does at one moment."""
+
+    slot: int
+    generation: int
+    state: State
+    task_name: str | None
+    stack: str  # innermost call last; empty before its thread runs
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +106,8 @@ class PoolStats:
     completed: int
     failed: int
     cancelled: int
+    timed_out: int
+    lost: int  # their worker died
     aborted: int
     abandoned: int  # stuck threads that still live
     rejected: int  # submits refused
@@ -111,7 +142,253 @@ class CloseReport:
 
     completed: int = 0  # ran to their end, in a result or an error
     cancelled: int = 0
-    aborted: int = 0
+    aborted: int = 0  # stopped before their end, by a deadline too
     abandoned: tuple[AbandonedWorker, ...] = ()
     timed_out: bool = False
     seconds: float = 0.0
+
+
+# -- what happened --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something that happened in a pool. ``str()`` of it is its one log line.
+
+    ``pool`` is the pool's name, ``at`` the wall clock (``time.time()``) when it happened.
+    """
+
+    pool: str
+    at: float
+
+    _usual_level: ClassVar[int] = logging.DEBUG
+
+    @property
+    def level(self) -> int:
+        """The logging level of its line."""
+        return self._usual_level
+
+    def as_dict(self) -> dict[str, Any]:
+        """The same, ready for json.dumps: ``event`` is what happened, then its fields."""
+        return {"event": type(self).__name__, **asdict(self)}
+
+    def __str__(self) -> str:
+        # One line, whatever stands in the words of a task or an error.
+        return " ".join(f"pool {self.pool!r}: {self._line()}".splitlines())
+
+    def _line(self) -> str:
+        return type(self).__name__
+
+
+@dataclass(frozen=True, slots=True)
+class _WorkerEvent(Event):
+    slot: int
+    generation: int
+
+    @property
+    def _worker(self) -> str:
+        return f"worker {self.slot}.{self.generation}"
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerReady(_WorkerEvent):
+    """A worker serves from now on. Its start took `seconds`."""
+
+    seconds: float
+
+    def _line(self) -> str:
+        return f"{self._worker} is ready, its start took {format_duration(self.seconds)}"
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerDue(_WorkerEvent):
+    """A worker is to be replaced, and serves until its successor is ready.
+
+    With `report_only` it stays: only a limit that would have it replaced was reached.
+    """
+
+    reason: Reason
+    why: str
+    report_only: bool = False
+
+    @property
+    def level(self) -> int:
+        """The logging level of its line."""
+        return logging.INFO if self.report_only else logging.DEBUG
+
+    def _line(self) -> str:
+        cause = _cause(self.reason, self.why)
+        if self.report_only:
+            return f"{self._worker} would be replaced: {cause} (report only)"
+        return f"{self._worker} is due to be replaced: {cause}"
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerRetired(_WorkerEvent):
+    """A worker has gone, `seconds` after it was told to, at the age of `age` seconds."""
+
+    reason: Reason
+    why: str
+    tasks: int
+    age: float
+    seconds: float
+
+    @property
+    def level(self) -> int:
+        """The logging level of its line: the end of a pool is no news of its workers."""
+        return logging.DEBUG if self.reason is Reason.CLOSE else logging.INFO
+
+    def _line(self) -> str:
+        tasks = "1 task" if self.tasks == 1 else f"{self.tasks} tasks"
+        return (
+            f"{self._worker} retired: {_cause(self.reason, self.why)}; {tasks} in "
+            f"{format_duration(self.age)}, gone after {format_duration(self.seconds)}"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerLost(_WorkerEvent):
+    """A worker's driver died of an error that was not a task's."""
+
+    error: str
+
+    _usual_level: ClassVar[int] = logging.ERROR
+
+    def _line(self) -> str:
+        return f"{self._worker} was lost, its driver died: {self.error}"
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerAbandoned(_WorkerEvent):
+    """A worker was given up: its thread does not end. `stack` is what it was doing.
+
+    `reason` is why it was to go; None: it did not become ready in time.
+    """
+
+    reason: Reason | None
+    task_name: str | None
+    stack: str
+
+    _usual_level: ClassVar[int] = logging.WARNING
+
+    def _line(self) -> str:
+        if self.task_name is not None:
+            stuck = f"its task {self.task_name!r}"
+        else:
+            stuck = "its start" if self.reason is None else "its thread"
+        reason = "" if self.reason is None else f" ({self.reason})"
+        return f"{self._worker} abandoned{reason}: {stuck} does not end{_place(self.stack)}"
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerStartFailed(_WorkerEvent):
+    """A worker could not be started, for the `failures`-th time in a row.
+
+    `retry_in` is when it is tried again, in seconds; None: not by itself.
+    """
+
+    error: str
+    failures: int
+    retry_in: float | None
+
+    _usual_level: ClassVar[int] = logging.WARNING
+
+    def _line(self) -> str:
+        times = "" if self.failures < 2 else f" ({self.failures} times in a row)"
+        again = "no other try"
+        if self.retry_in is not None:
+            again = f"next try in {format_duration(self.retry_in)}"
+        return f"{self._worker} could not be started{times}: {self.error}; {again}"
+
+
+@dataclass(frozen=True, slots=True)
+class TeardownFailed(_WorkerEvent):
+    """A worker's finalizer or another piece of its teardown raised. It has gone all the same."""
+
+    error: str
+
+    _usual_level: ClassVar[int] = logging.WARNING
+
+    def _line(self) -> str:
+        return f"{self._worker}: its teardown failed: {self.error}"
+
+
+@dataclass(frozen=True, slots=True)
+class TaskTimedOut(_WorkerEvent):
+    """A task ran for longer than it may, or gave no sign of life for too long: `seconds`.
+
+    `reason` is TIMEOUT or HANG. Its future has a TaskTimeoutError. With `report_only` it runs on.
+    """
+
+    task_name: str | None
+    reason: Reason
+    seconds: float
+    report_only: bool = False
+
+    @property
+    def level(self) -> int:
+        """The logging level of its line."""
+        return logging.INFO if self.report_only else logging.WARNING
+
+    def _line(self) -> str:
+        task = "a task" if self.task_name is None else f"task {self.task_name!r}"
+        seconds = format_duration(self.seconds)
+        if self.reason is Reason.HANG:
+            happened = f"hangs: no sign of life for {seconds}"
+        else:
+            timed_out = "would time out" if self.report_only else "timed out"
+            happened = f"{timed_out}: it has run for {seconds}"
+        return f"{self._worker}: {task} {happened}{' (report only)' if self.report_only else ''}"
+
+
+@dataclass(frozen=True, slots=True)
+class PoolClosing(Event):
+    """A pool began to end its epoch: it takes no tasks until that is over."""
+
+    def _line(self) -> str:
+        return "closing"
+
+
+@dataclass(frozen=True, slots=True)
+class PoolClosed(Event):
+    """A pool's epoch is over, `seconds` after its end began."""
+
+    seconds: float
+
+    def _line(self) -> str:
+        return f"closed in {format_duration(self.seconds)}"
+
+
+@dataclass(frozen=True, slots=True)
+class PoolBroken(Event):
+    """A pool refuses tasks, until close() or destroy() makes it try again."""
+
+    error: str
+
+    _usual_level: ClassVar[int] = logging.ERROR
+
+    def _line(self) -> str:
+        return f"broken, it takes no tasks: {self.error}"
+
+
+@dataclass(frozen=True, slots=True)
+class WatchdogFailed(Event):
+    """The thread that watches a pool's deadlines failed."""
+
+    error: str
+
+    _usual_level: ClassVar[int] = logging.ERROR
+
+    def _line(self) -> str:
+        return f"its watchdog failed: {self.error}"
+
+
+def _cause(reason: Reason, why: str) -> str:
+    """The reason in its word, and in words."""
+    return why if why.startswith(reason) else f"{reason}: {why}" if why else str(reason)
+
+
+def _place(stack: str) -> str:
+    """Where the innermost frame of a formatted stack is."""
+    places = [line.strip() for line in stack.splitlines() if line.startswith('  File "')]
+    return f", in {places[-1]}" if places else ""

@@ -1,7 +1,6 @@
 """RecyclePool: the facade. What it promises stands here; how it keeps that, in the rooms below."""
 
 import itertools
-import os
 import threading
 import weakref
 from collections.abc import Callable, Iterable
@@ -10,19 +9,33 @@ from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, Literal, Never, ParamSpec, TypeVar
 
 from recyclepool import _endings
+from recyclepool._arguments import (
+    cache_of,
+    callable_of,
+    initargs_of,
+    is_isolated,
+    max_workers_of,
+    min_workers_of,
+    rules_of,
+    seconds_of,
+    text_of,
+    timeout_of,
+    unknown_keyword,
+    whole_number,
+)
 from recyclepool._engine import Engine, Settings
-from recyclepool._future import Future
+from recyclepool._future import Future, TimedFuture
 from recyclepool._gate import guarded, here
 from recyclepool.backends import BackendFactory, resolve
-from recyclepool.errors import UnitError, WorkerStartError
+from recyclepool.errors import WorkerStartError
 from recyclepool.states import PoolState
-from recyclepool.units import parse_size
+from recyclepool.units import Duration
 
 if TYPE_CHECKING:
-    from recyclepool.events import CloseReport, PoolStats
+    from recyclepool.events import CloseReport, Event, PoolStats, WorkerStack
     from recyclepool.limits import Limits
 
-__all__ = ["RecyclePool", "pools"]
+__all__ = ["Options", "RecyclePool", "pools"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -70,22 +83,22 @@ class RecyclePool(futures.ThreadPoolExecutor):
         **unknown: Never,
     ) -> None:
         if unknown:
-            raise TypeError(_unknown_keyword(next(iter(unknown))))
-        size = _max_workers(max_workers)
+            raise TypeError(unknown_keyword(next(iter(unknown)), RecyclePool.__init__))
+        size = max_workers_of(max_workers)
         factory = resolve(backend)
-        self._isolated = _context(context, factory)
+        self._isolated = is_isolated(context, factory)
         settings = Settings(
             name="",
             size=size,
-            min_workers=_min_workers(min_workers, size),
-            thread_names=_text("thread_name_prefix", thread_name_prefix),
+            min_workers=min_workers_of(min_workers, size),
+            thread_names=text_of("thread_name_prefix", thread_name_prefix),
             backend=factory,
             isolated=self._isolated,
-            limits=_limits(limits),
-            cache=_cache(cache),
-            initializer=_callable("initializer", initializer),
-            initargs=_initargs(initargs),
-            finalizer=_callable("finalizer", finalizer),
+            rules=rules_of(limits),
+            cache=cache_of(cache),
+            initializer=callable_of("initializer", initializer),
+            initargs=initargs_of(initargs),
+            finalizer=callable_of("finalizer", finalizer),
         )
         guarded(self._take_name, name, settings)
         _endings.end_at_exit(self._engine)
@@ -136,6 +149,42 @@ class RecyclePool(futures.ThreadPoolExecutor):
                 gate.leave()
         return task
 
+    def options(self, *, timeout: Duration | None = None) -> "Options":
+        """A view of the pool whose tasks have options: ``pool.options(timeout="30s").submit(f)``.
+
+        `timeout` counts from the start of the task's run; at it the future has a TaskTimeoutError,
+        and the worker is replaced (see ``Limits(task_timeout=)``, which holds as well).
+        """
+        return Options(self, timeout_of(timeout))
+
+    def _submit_timed(self, timeout: float, fn: Callable[..., T], *call: Any) -> futures.Future[T]:
+        context = (copy_context() or None) if self._isolated else None
+        engine = self._engine
+        task: Future[T] = TimedFuture(timeout, engine.expect, fn, *call, context)
+        return guarded(self._accept, task)
+
+    def _accept(self, task: Future[T]) -> futures.Future[T]:
+        """As in submit(), which has no time to call this."""
+        dispatch = self._engine.dispatch
+        try:
+            if not dispatch.put(task):
+                raise self._engine.reject()
+        except WorkerStartError:
+            if dispatch.take_back(task) or isinstance(task._exception, WorkerStartError):
+                raise
+        return task
+
+    def cancel(self, future: futures.Future[Any]) -> bool:
+        """Cancel a task of this pool, also one that runs. True: it has its end because of this.
+
+        One that runs gets TaskAbortedError at once, and TaskAbort is raised where it is; its worker
+        is replaced, and given up if it has not ended after ``Limits(grace=)``. ``future.cancel()``
+        stays the standard's: it never stops a task that runs.
+        """
+        if not isinstance(future, Future):
+            raise TypeError(f"cancel() takes a future of this pool, and not {future!r}")
+        return future.cancel() or guarded(self._engine.cancel, future)
+
     # -- life -------------------------------------------------------------------------------------
 
     def start(self) -> futures.Future[int]:
@@ -147,6 +196,58 @@ class RecyclePool(futures.ThreadPoolExecutor):
         """
         return guarded(self._engine.start)
 
+    def recycle(self, slot: int) -> futures.Future[int]:
+        """Replace the worker of a slot. It serves until its successor is ready.
+
+        The future is settled with 1 when the successor serves, with 0 if nobody held the slot; with
+        PoolClosedError if the pool is closed before, with WorkerStartError if the successor cannot
+        be started (then the old worker serves on, and it is tried again after a while). Raises
+        ValueError for a slot that the pool does not have.
+        """
+        number, size = whole_number("slot", slot, "0"), self._engine.roster.size
+        if not 0 <= number < size:
+            raise ValueError(f"slot={number}: the pool has the slots 0 to {size - 1}")
+        return guarded(self._engine.replace, number, "recycle()")
+
+    def soft_restart(self) -> futures.Future[int]:
+        """Replace all workers that are here now, one after the other (``Limits(max_surge=)``).
+
+        Each serves until its successor is ready; no task is lost. The future is settled with the
+        number replaced when the last successor serves, and otherwise as that of ``recycle()``. A
+        second call while one is under way also covers those who have come since.
+        """
+        return guarded(self._engine.replace, None, "soft_restart()")
+
+    def resize(self, max_workers: int) -> None:
+        """Have so many workers at most from now on.
+
+        Workers of slots that are no more finish their task and go. Raises ValueError for less than
+        1 or than ``min_workers``, PoolClosedError while the pool closes and after ``shutdown()``.
+        """
+        engine, size = self._engine, max_workers_of(whole_number("max_workers", max_workers, "4"))
+        if size < engine.settings.min_workers:
+            raise ValueError(
+                f"max_workers={size}: the pool keeps min_workers={engine.settings.min_workers}, "
+                f"write that or more"
+            )
+        if engine.roster.state is not PoolState.OPEN:
+            raise engine.refusal()
+        guarded(engine.resize, size)
+
+    def wait_idle(self, timeout: float | None = None) -> bool:
+        """Wait until no task is queued and none runs, `timeout` seconds at most. True: so it is.
+
+        From one of the pool's own tasks or callbacks it raises RuntimeError.
+        """
+        self._refuse_own_task("wait_idle()")
+        seconds = seconds_of("timeout", timeout)
+        rested = guarded(self._engine.rest)
+        try:
+            return bool(guarded(rested.wait, seconds))
+        finally:
+            if not rested.done():
+                guarded(self._engine.forget, rested)
+
     def close(self, timeout: float | None = None) -> "CloseReport":
         """Finish everything accepted, then have every worker go and give its memory back.
 
@@ -156,7 +257,7 @@ class RecyclePool(futures.ThreadPoolExecutor):
         own tasks or callbacks it raises RuntimeError: it would wait for itself.
         """
         self._refuse_own_task("close()")
-        return _endings.close(self._engine, _seconds("timeout", timeout))
+        return _endings.close(self._engine, seconds_of("timeout", timeout))
 
     def destroy(self, grace: float = 1.0) -> "CloseReport":
         """Stop everything now. Afterwards the pool may be used again, as after ``close()``.
@@ -167,7 +268,7 @@ class RecyclePool(futures.ThreadPoolExecutor):
         pool's own tasks or callbacks it raises RuntimeError.
         """
         self._refuse_own_task("destroy()")
-        seconds = _seconds("grace", grace)
+        seconds = seconds_of("grace", grace)
         if seconds is None:
             raise TypeError(
                 "grace=None: write how many seconds a task may take to stop, such as 1.0"
@@ -198,6 +299,22 @@ class RecyclePool(futures.ThreadPoolExecutor):
         from recyclepool._stats import snapshot
 
         return guarded(snapshot, self._engine)
+
+    def stacks(self) -> "tuple[WorkerStack, ...]":
+        """What every worker does now: where its thread is, abandoned ones too. Any thread."""
+        from recyclepool._stats import stacks
+
+        return guarded(stacks, self._engine)
+
+    def subscribe(self, callback: "Callable[[Event], object]") -> Callable[[], None]:
+        """Have callback(event) called with what happens in the pool; returns what ends that.
+
+        Events (``recyclepool.events``) are told in order, on a thread of their own, so a callback
+        that is slow or raises harms nobody; what it is too slow for is dropped and counted. The
+        same facts are log lines of the logger ``recyclepool``. Raises TypeError if it cannot be
+        called. The pool keeps the callback, and so what that refers to.
+        """
+        return guarded(self._engine.news.subscribe, callback)
 
     def __repr__(self) -> str:
         from recyclepool._stats import describe
@@ -233,6 +350,25 @@ class RecyclePool(futures.ThreadPoolExecutor):
         return self._engine.roster.terminal
 
 
+class Options:
+    """A pool's verbs for tasks with options: see ``RecyclePool.options``."""
+
+    __slots__ = ("_pool", "_timeout")
+
+    def __init__(self, pool: RecyclePool, timeout: float | None) -> None:
+        self._pool = pool
+        self._timeout = timeout
+
+    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> futures.Future[T]:
+        """As the pool's, with these options."""
+        if self._timeout is None:
+            return self._pool.submit(fn, *args, **kwargs)
+        return self._pool._submit_timed(self._timeout, fn, args, kwargs)
+
+    def __repr__(self) -> str:
+        return f"<Options timeout={self._timeout} of {self._pool!r}>"
+
+
 class _QueueView:
     """What monitors ask of ``_work_queue``."""
 
@@ -260,107 +396,6 @@ def _named_pools() -> "list[tuple[str, RecyclePool]]":
         return list(_named.items())
     finally:
         _naming.release()
-
-
-# -- arguments ------------------------------------------------------------------------------------
-
-
-def _unknown_keyword(word: str) -> str:
-    import difflib
-    import inspect
-
-    parameters = inspect.signature(RecyclePool.__init__).parameters.values()
-    known = [p.name for p in parameters if p.kind is not p.VAR_KEYWORD and p.name != "self"]
-    likeness = {name: difflib.SequenceMatcher(None, word, name).ratio() for name in known}
-    best = max(likeness.values())
-    close = [repr(name) for name in known if likeness[name] == best and best > 0.6]
-    hint = f"did you mean {' or '.join(close)}?" if close else "known are " + ", ".join(known)
-    return f"RecyclePool() has no parameter {word!r}: {hint}"
-
-
-def _whole_number(name: str, value: Any, example: str) -> int:
-    if isinstance(value, bool) or not hasattr(type(value), "__index__"):
-        raise TypeError(f"{name}={value!r}: write a whole number, such as {name}={example}")
-    return int(value.__index__())
-
-
-def _max_workers(value: int | None) -> int:
-    if value is None:  # the standard's number
-        return min(32, (getattr(os, "process_cpu_count", os.cpu_count)() or 1) + 4)
-    digits = value if isinstance(value, str) and value.isdigit() else "4"
-    size = _whole_number("max_workers", value, digits)
-    if size <= 0:
-        raise ValueError(
-            f"max_workers must be greater than 0, and is {size}: "
-            f"write 1 or more, or leave it out for the standard's number"
-        )
-    return size
-
-
-def _min_workers(value: int, size: int) -> int:
-    least = _whole_number("min_workers", value, "1")
-    if not 0 <= least <= size:
-        raise ValueError(f"min_workers={least}: write 0 to max_workers, which is {size}")
-    return least
-
-
-def _limits(value: "Limits | None") -> "Limits | None":
-    if value is None:
-        return None
-    from recyclepool.limits import Limits
-
-    if not isinstance(value, Limits):
-        raise TypeError(
-            f"limits={value!r}: write limits=Limits(tasks=10_000), with recyclepool's Limits, "
-            f"or None"
-        )
-    return value
-
-
-def _text(name: str, value: str) -> str:
-    if not isinstance(value, str):
-        raise TypeError(f"{name}={value!r}: write text, such as {name}='worker'")
-    return value
-
-
-def _callable(name: str, value: Any) -> Any:
-    if value is not None and not callable(value):
-        raise TypeError(
-            f"{name} must be a callable, and is {value!r}: write the function's name, without ()"
-        )
-    return value
-
-
-def _initargs(value: Iterable[Any]) -> tuple[Any, ...]:
-    try:
-        return tuple(value)
-    except TypeError:
-        raise TypeError(
-            f"initargs={value!r}: write a tuple, such as initargs=({value!r},)"
-        ) from None
-
-
-def _cache(value: int | str) -> int:
-    if value is None:
-        raise UnitError('cache=None: write 0 for no cache, or a size such as "64MiB"')
-    return parse_size(value, name="cache")
-
-
-def _context(value: str | None, backend: BackendFactory) -> bool:
-    """Does a task see its submitter's context variables?"""
-    if value is None:
-        return backend.shares_objects
-    if value not in ("submitter", "worker"):
-        raise ValueError(f'context={value!r}: write "submitter" or "worker", or None')
-    return value == "submitter"
-
-
-def _seconds(name: str, value: float | None) -> float | None:
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or value != value:
-        raise TypeError(f"{name}={value!r}: write seconds as a number, such as {name}=5.0")
-    return max(0.0, min(value, threading.TIMEOUT_MAX))
 
 
 def _free_name(wanted: str | None) -> str:

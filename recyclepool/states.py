@@ -31,5 +31,12 @@ class Reason(StrEnum):
     """Why a worker went."""
 
     TASKS = "tasks"  # it had served as many as it was to
+    AGE = "age"  # it was as old as it may be
+    IDLE = "idle"  # it had nothing to do for long: no successor
+    TIMEOUT = "timeout"  # its task ran longer than it may
+    HANG = "hang"  # its task gave no sign of life for too long
+    MANUAL = "manual"  # recycle(), soft_restart(), cancel() of what it ran
+    REQUESTED = "requested"  # its task asked for it
+    RESIZE = "resize"  # its slot is no more
     CLOSE = "close"  # the pool was closed, destroyed or shut down
     LOST = "lost"  # its driver died of an error that was not a task's

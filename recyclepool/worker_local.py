@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Callable, Generator, Iterator
+from time import monotonic
 from typing import Any, Generic, TypeVar, overload
 
 from recyclepool._gate import Flag, here
@@ -23,10 +24,11 @@ _MAKING: Any = object()
 class CurrentWorker:
     """The worker that runs the calling task, initializer or finalizer."""
 
-    __slots__ = ("_worker",)
+    __slots__ = ("_crew", "_worker")
 
-    def __init__(self, worker: Worker) -> None:
+    def __init__(self, worker: Worker, crew: Any) -> None:
         self._worker = worker
+        self._crew = crew
 
     @property
     def slot(self) -> int:
@@ -48,6 +50,22 @@ class CurrentWorker:
         """Set when it is to go: ``is_set()`` and ``wait(timeout)``, from any thread."""
         return self._worker.stopping
 
+    def heartbeat(self) -> None:
+        """Say that the running task is alive: ``Limits(hang=)`` counts from here anew.
+
+        For its own thread and for those that it started. Costs a clock reading.
+        """
+        self._worker.heartbeat = monotonic()
+
+    def request_recycle(self, why: str = "") -> None:
+        """Have this worker replaced after its task, because of `why`: shown in events and the log.
+
+        It is due then: it serves until its successor is ready. Any thread, any number of times.
+        """
+        if not isinstance(why, str):
+            raise TypeError(f"request_recycle({why!r}): write why in words, or leave it out")
+        self._crew.request_recycle(self._worker, why or "its task asked for it")
+
     @property
     def leaving(self) -> Reason | None:
         """Why it is to go, or None: a finalizer learns from it what it is called for."""
@@ -65,7 +83,7 @@ def current_worker(default: Any = _RAISE) -> Any:
     """The worker whose thread this is; outside one `default`, or else OutsideWorkerError."""
     worker = here.worker
     if worker is not None:
-        return CurrentWorker(worker)
+        return CurrentWorker(worker, here.crew)
     if default is _RAISE:
         raise OutsideWorkerError(
             "current_worker() was called outside a worker: it is for tasks, initializers and "

@@ -97,8 +97,11 @@ class ThreadBackend:
         dispatch, gate, tally = worker.dispatch, worker.gate, worker.tally
         popleft = dispatch.queue.popleft
         run = self._run
+        watch = worker.watch
         last_look = worker.resting = False
         now = monotonic()
+        if watch is not None:
+            watch.busy_from(now)
         while worker.leaving is None and not clean:
             try:
                 task = popleft()
@@ -109,7 +112,11 @@ class ThreadBackend:
                 worker.idle_since = now
                 last_look = dispatch.fall_asleep(worker)
                 now = monotonic()
+                if watch is not None:
+                    watch.busy_from(now)
                 continue
+            worker.task_started = now
+            gate.task = task  # before it is RUNNING: who finds it so finds who runs it
             if task.begin():
                 worker.tasks += 1
                 try:
@@ -120,7 +127,8 @@ class ThreadBackend:
                     self._lose(task, error)
                     raise
             else:
-                tally.cancelled += 1
+                gate.task = None
+                tally.cancelled += task.cancelled()
             del task
         return worker.leaving is not None
 
@@ -129,7 +137,6 @@ class ThreadBackend:
         waited = started - task.queued_at
         tally.wait_counts[bisect_left(BUCKETS, waited) if waited > SHORT else 0] += 1
         tally.wait_seconds += waited
-        self._worker.task_started = started
         fn: Any = task.fn
         args, kwargs, context = task.args, task.kwargs, task.context
         task.args = task.kwargs = task.context = None  # the caller may keep the future for long
@@ -137,7 +144,6 @@ class ThreadBackend:
             context = self._with_own_variables(context)
         lock = gate.lock
         value = error = None
-        gate.task = task
         gate.depth = 0
         try:
             try:
@@ -206,7 +212,7 @@ class ThreadBackend:
         lost = WorkerLostError("the worker that ran this task died")
         lost.__cause__ = error
         if task.settle(None, lost):
-            self._worker.tally.failed += 1
+            self._worker.tally.lost += 1
             task._invoke_callbacks()  # type: ignore[attr-defined]
 
     def _with_own_variables(self, context: Context | None) -> Context | None:

@@ -1,6 +1,7 @@
 import json
 import pickle
-from dataclasses import FrozenInstanceError, fields, is_dataclass
+from dataclasses import FrozenInstanceError, fields, is_dataclass, replace
+from logging import DEBUG, ERROR, INFO, WARNING
 
 import pytest
 
@@ -18,8 +19,130 @@ from recyclepool import (
     WorkerStats,
     events,
 )
+from recyclepool.events import (
+    Event,
+    PoolBroken,
+    PoolClosed,
+    PoolClosing,
+    TaskTimedOut,
+    TeardownFailed,
+    WatchdogFailed,
+    WorkerAbandoned,
+    WorkerDue,
+    WorkerLost,
+    WorkerReady,
+    WorkerRetired,
+    WorkerStartFailed,
+)
 
-FROZEN = [Histogram, WorkerStats, PoolStats, AbandonedWorker, CloseReport]
+STACK = """\
+  File "/srv/app.py", line 12, in main
+    run()
+  File "/srv/fetch.py", line 34, in fetch
+    sock.recv(4096)
+"""
+
+# Each kind of event, in each of its forms: its level, and its line after the pool's name.
+WHAT, WHERE = ("images", 1_700_000_000.5), (2, 7)
+EVENTS = [
+    (
+        WorkerReady(*WHAT, *WHERE, 1.25),
+        DEBUG,
+        "worker 2.7 is ready, its start took 1.2 s",
+    ),
+    (
+        WorkerDue(*WHAT, *WHERE, Reason.AGE, "age 6h 1m, limit 6h"),
+        DEBUG,
+        "worker 2.7 is due to be replaced: age 6h 1m, limit 6h",
+    ),
+    (
+        WorkerDue(*WHAT, *WHERE, Reason.AGE, "age 6h 1m, limit 6h", report_only=True),
+        INFO,
+        "worker 2.7 would be replaced: age 6h 1m, limit 6h (report only)",
+    ),
+    (
+        WorkerRetired(*WHAT, *WHERE, Reason.TASKS, "", 10_000, 21_660.0, 0.02),
+        INFO,
+        "worker 2.7 retired: tasks; 10000 tasks in 6h 1m, gone after 20 ms",
+    ),
+    (
+        WorkerRetired(*WHAT, *WHERE, Reason.REQUESTED, "the model is stale", 1, 60.0, 2.5),
+        INFO,
+        "worker 2.7 retired: requested: the model is stale; 1 task in 1m, gone after 2.5 s",
+    ),
+    (
+        WorkerRetired(*WHAT, *WHERE, Reason.CLOSE, "", 0, 1.0, 0.0),
+        DEBUG,
+        "worker 2.7 retired: close; 0 tasks in 1 s, gone after 0 s",
+    ),
+    (
+        WorkerLost(*WHAT, *WHERE, "MemoryError()"),
+        ERROR,
+        "worker 2.7 was lost, its driver died: MemoryError()",
+    ),
+    (
+        WorkerAbandoned(*WHAT, *WHERE, Reason.HANG, "fetch", STACK),
+        WARNING,
+        (
+            "worker 2.7 abandoned (hang): its task 'fetch' does not end, "
+            'in File "/srv/fetch.py", line 34, in fetch'
+        ),
+    ),
+    (
+        WorkerAbandoned(*WHAT, *WHERE, Reason.CLOSE, None, ""),
+        WARNING,
+        "worker 2.7 abandoned (close): its thread does not end",
+    ),
+    (
+        WorkerAbandoned(*WHAT, *WHERE, None, None, ""),
+        WARNING,
+        "worker 2.7 abandoned: its start does not end",
+    ),
+    (
+        WorkerStartFailed(*WHAT, *WHERE, "OSError(24, 'Too many open files')", 1, 0.1),
+        WARNING,
+        "worker 2.7 could not be started: OSError(24, 'Too many open files'); next try in 100 ms",
+    ),
+    (
+        WorkerStartFailed(*WHAT, *WHERE, "OSError()", 5, None),
+        WARNING,
+        "worker 2.7 could not be started (5 times in a row): OSError(); no other try",
+    ),
+    (
+        TeardownFailed(*WHAT, *WHERE, "KeyError('model')"),
+        WARNING,
+        "worker 2.7: its teardown failed: KeyError('model')",
+    ),
+    (
+        TaskTimedOut(*WHAT, *WHERE, "fetch", Reason.TIMEOUT, 30.0),
+        WARNING,
+        "worker 2.7: task 'fetch' timed out: it has run for 30 s",
+    ),
+    (
+        TaskTimedOut(*WHAT, *WHERE, "fetch", Reason.TIMEOUT, 30.0, report_only=True),
+        INFO,
+        "worker 2.7: task 'fetch' would time out: it has run for 30 s (report only)",
+    ),
+    (
+        TaskTimedOut(*WHAT, *WHERE, "fetch", Reason.HANG, 120.0),
+        WARNING,
+        "worker 2.7: task 'fetch' hangs: no sign of life for 2m",
+    ),
+    (
+        TaskTimedOut(*WHAT, *WHERE, None, Reason.HANG, 120.0, report_only=True),
+        INFO,
+        "worker 2.7: a task hangs: no sign of life for 2m (report only)",
+    ),
+    (PoolClosing(*WHAT), DEBUG, "closing"),
+    (PoolClosed(*WHAT, 1.5), DEBUG, "closed in 1.5 s"),
+    (PoolBroken(*WHAT, "OSError()"), ERROR, "broken, it takes no tasks: OSError()"),
+    (WatchdogFailed(*WHAT, "OSError()"), ERROR, "its watchdog failed: OSError()"),
+]
+KINDS = sorted({type(event) for event, _, _ in EVENTS}, key=lambda kind: kind.__name__)
+
+FROZEN = [Histogram, WorkerStats, PoolStats, AbandonedWorker, CloseReport, Event, *KINDS]
+
+each_event = pytest.mark.parametrize("event", [event for event, _, _ in EVENTS])
 
 
 @pytest.fixture
@@ -117,3 +240,61 @@ def test_they_can_be_pickled(stats):
     assert pickle.loads(pickle.dumps(stats)) == stats
     report = CloseReport(abandoned=(AbandonedWorker(0, 1, "task", "stack"),), timed_out=True)
     assert pickle.loads(pickle.dumps(report)) == report
+
+
+# ==== events =====================================================================================
+
+
+def test_every_kind_is_in_the_table_and_has_a_name_to_import():
+    public = [getattr(events, name) for name in events.__all__]
+    kinds = [x for x in public if isinstance(x, type) and issubclass(x, Event)]
+    assert {*kinds} == {Event, *KINDS}
+
+
+@pytest.mark.parametrize(("event", "level", "line"), EVENTS)
+def test_the_log_line_of_an_event(event, level, line):
+    assert str(event) == f"pool 'images': {line}"
+    assert event.level == level
+
+
+@each_event
+def test_an_event_is_ready_for_json(event):
+    read = json.loads(json.dumps(event.as_dict()))
+    assert list(read) == ["event", *(field.name for field in fields(event))]
+    assert (read["event"], read["pool"], read["at"]) == (type(event).__name__, *WHAT)
+
+
+@each_event
+def test_an_event_can_be_pickled_and_compared(event):
+    again = pickle.loads(pickle.dumps(event))
+    assert again == event
+    assert hash(again) == hash(event)
+    assert replace(event, pool="other") != event
+
+
+@each_event
+def test_an_event_cannot_be_changed(event):
+    with pytest.raises(FrozenInstanceError):
+        event.pool = "other"
+    with pytest.raises((AttributeError, TypeError)):  # TypeError: some versions, with slots
+        event.other = 1
+
+
+def test_the_repr_of_an_event():
+    assert repr(WorkerLost("images", 2.5, 0, 1, "MemoryError()")) == (
+        "WorkerLost(pool='images', at=2.5, slot=0, generation=1, error='MemoryError()')"
+    )
+
+
+def test_a_log_line_is_one_line_whatever_it_tells():
+    event = WorkerRetired("a\nb", 0.0, 0, 1, Reason.REQUESTED, "one\r\ntwo\nthree", 0, 0.0, 0.0)
+    assert str(event) == (
+        "pool 'a\\nb': worker 0.1 retired: requested: one two three; 0 tasks in 0 s, gone after 0 s"
+    )
+
+
+def test_an_event_of_no_kind_has_a_line_too():
+    assert (str(Event("images", 0.0)), Event("images", 0.0).level) == (
+        "pool 'images': Event",
+        DEBUG,
+    )

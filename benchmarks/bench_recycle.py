@@ -1,0 +1,26 @@
+"""How long until the successor of a worker is ready?"""
+
+from functools import partial
+from time import sleep
+
+from pytest_benchmark.fixture import BenchmarkFixture
+
+from recyclepool import RecyclePool
+
+from .restarts import PAUSE, recycle, start_thread
+
+GROUP = "one worker's successor, one bare thread"
+
+pause = partial(sleep, PAUSE)
+
+
+def test_recycle(benchmark: BenchmarkFixture) -> None:
+    benchmark.group = GROUP
+    with RecyclePool(1, min_workers=1) as pool:
+        pool.start().result()
+        benchmark.pedantic(recycle, (pool,), setup=pause, rounds=201, warmup_rounds=10)
+
+
+def test_bare_thread(benchmark: BenchmarkFixture) -> None:
+    benchmark.group = GROUP
+    benchmark.pedantic(start_thread, setup=pause, rounds=201, warmup_rounds=10)

@@ -1,0 +1,334 @@
+"""WATCH: what time asks for, and the one thread that sleeps until then.
+
+``next_deadline`` says what time asks of one worker; pure. After each order, with its lock held, the
+engine has the ``Watchdog`` look at all of them, and do what is due. The watchdog's thread only
+sleeps until the soonest deadline, and orders a look: it decides nothing and runs no foreign code.
+There is no thread while there is no deadline.
+
+A worker that falls idle or takes its next task tells nobody. Its deadlines are found all the same:
+
+1. ``look`` sets ``until`` to infinity, THEN looks at the workers, then sets ``until`` to the
+   soonest deadline. For a worker that is busy that is at most ``patience`` from now, whatever it
+   runs by then: a task that starts later has a later deadline.
+2. A worker that was idle shows that it is not (``resting``), THEN reads ``until``
+   (``busy_from``), and has the engine look if that is later than its first task's deadline. One of
+   the two sees the other. So an idle pool has no wake-ups, and a busy one has no cost: a worker
+   that goes from task to task reads nothing.
+3. A task with a deadline of its own shows it, THEN reads ``until`` in the same way (``expect``).
+4. The thread sleeps on a lock, until ``until``. It says how long it will sleep AFTER it read
+   ``until``, and infinity before that; who sets an earlier ``until`` THEN reads what it said, and
+   wakes it. Each thread has a lock of its own, and the one whose lock is not the right one ends.
+"""
+
+import threading
+from enum import Enum, auto
+from math import inf
+from time import monotonic
+from typing import Any, NamedTuple, Protocol
+
+from recyclepool._future import Future, name_of
+from recyclepool._gate import new_lock, wake
+from recyclepool._news import News
+from recyclepool._roster import Roster
+from recyclepool._rules import Rules
+from recyclepool._teller import daemons_allowed
+from recyclepool._worker import Worker
+from recyclepool.errors import TaskTimeoutError, WorkerStartError
+from recyclepool.states import PoolState, Reason, State
+from recyclepool.units import format_duration
+
+__all__ = ["Act", "Deadline", "Watchdog", "next_deadline"]
+
+
+LINGER = 1.0  # seconds for which a thread without a deadline stays
+LEAST_PAUSE = 0.001  # seconds until the next look at what could not be done at once
+
+
+class Act(Enum):
+    """What time asks for."""
+
+    LOOK = auto()  # nothing: look again
+    NOT_READY = auto()  # it takes too long to start
+    TIMEOUT = auto()
+    HANG = auto()
+    NUDGE = auto()  # its task was told to end, and is told again
+    GIVE_UP = auto()  # its task was told to end, and does not
+    TEARDOWN = auto()  # it takes too long to go
+    AGE = auto()
+    IDLE = auto()
+
+
+class Deadline(NamedTuple):
+    """When something is asked for, what, and for which task."""
+
+    when: float
+    act: Act
+    task: Any = None
+
+
+def next_deadline(
+    worker: Worker, rules: Rules, now: float, *, aging: bool, shrinking: bool
+) -> Deadline:
+    """What time asks of this worker next, and when. Reads only.
+
+    `aging`: may workers be replaced for their age; `shrinking`: may an idle one go?
+    """
+    if worker.state is State.STARTING:
+        timeless = worker.opened or worker.reported == inf
+        return Deadline(inf if timeless else worker.born + rules.start_timeout, Act.NOT_READY)
+    if worker.vacated:
+        return Deadline(worker.vacated_at + rules.teardown, Act.TEARDOWN)
+    task, doom = worker.gate.task, worker.doom
+    started = worker.task_started  # read after the task: never that of the task before
+    if doom is not None and task is doom.task:
+        if doom.deadline <= doom.nudge_at:
+            return Deadline(doom.deadline, Act.GIVE_UP, task)
+        return Deadline(doom.nudge_at, Act.NUDGE, task)
+    deadlines = [_task_deadline(worker, task, started, rules, now)]
+    if worker.state is State.SERVING and worker.due is None:
+        if aging:
+            deadlines.append(Deadline(worker.expires, Act.AGE))
+        if shrinking and not worker.resting:
+            deadlines.append(Deadline(now + rules.idle, Act.LOOK))
+        elif shrinking and worker.reported < worker.idle_since:
+            deadlines.append(Deadline(worker.idle_since + rules.idle, Act.IDLE))
+    return min(deadlines, key=_when)
+
+
+def _task_deadline(worker: Worker, task: Any, started: float, rules: Rules, now: float) -> Deadline:
+    if worker.resting:
+        return Deadline(inf, Act.LOOK)
+    if task is None or not task.running():
+        return Deadline(now + rules.patience, Act.LOOK)
+    own = Deadline(task.deadline, Act.TIMEOUT, task)
+    if worker.reported >= started:
+        return own  # report_only told of it
+    limit = Deadline(started + rules.task_timeout, Act.TIMEOUT, task)
+    silence = Deadline(max(started, worker.heartbeat) + rules.hang, Act.HANG, task)
+    return min(own, limit, silence, key=_when)
+
+
+def _when(deadline: Deadline) -> float:
+    return deadline.when
+
+
+class Host(Protocol):
+    """What the watchdog asks of its engine."""
+
+    settings: Any
+    rules: Rules
+    roster: Roster
+    news: News
+
+    def look(self) -> None:
+        """Order a look. Any thread; the rest is for who holds the lock."""
+
+    def start_pause(self) -> float:
+        """How long to wait until a start that failed is tried again."""
+
+    def demand(self) -> None:
+        """Look at the queue."""
+
+    def make_due(self, worker: Worker, reason: Reason, why: str) -> None:
+        """It is to be replaced."""
+
+    def retire_now(self, worker: Worker, reason: Reason, why: str = "") -> None:
+        """It goes."""
+
+    def stop(
+        self, worker: Worker, task: Future[Any], error: Exception, reason: Reason, why: str
+    ) -> None:
+        """Its task has its end, and it goes."""
+
+    def nudge(self, worker: Worker) -> None:
+        """Tell its task again."""
+
+    def give_up(self, worker: Worker, start_error: WorkerStartError | None = None) -> None:
+        """It does not end, or does not start."""
+
+
+class _Sleep:
+    """Of one thread: the lock that it sleeps on, and for how long it said it would."""
+
+    def __init__(self) -> None:
+        self.lock = new_lock()
+        self.lock.acquire()
+        self.until = inf
+
+
+class Watchdog:
+    """The timer thread of a pool, which is there only while there is a deadline."""
+
+    def __init__(self, engine: Host) -> None:
+        self.until = inf  # when it looks at the latest; written with the engine's lock held
+        self._engine = engine
+        self._patience = engine.rules.patience
+        self._clock = engine.settings.clock
+        self._resume_at = inf  # when starts that failed are tried again
+        self._failed = False
+        self._sleep: _Sleep | None = None  # of the thread that is the right one
+        self._thread: threading.Thread | None = None
+        self._lingers_until = inf
+
+    # -- any thread -------------------------------------------------------------------------------
+
+    def busy_from(self, now: float) -> None:
+        """By a worker that was idle (WATCH 2)."""
+        if now + self._patience < self.until:
+            self._engine.look()
+
+    def expect(self, deadline: float) -> None:
+        """By a worker whose task has a deadline of its own (WATCH 3)."""
+        if deadline < self.until:
+            self._engine.look()
+
+    # -- with the engine's lock held --------------------------------------------------------------
+
+    def look(self) -> bool:
+        """Do what is due by now, and sleep until there is more. True: something was done."""
+        self.until = inf  # WATCH 1
+        acted, soonest, now = False, inf, monotonic()
+        try:
+            now = self._clock()
+            acted = self._resume(now)
+            soonest = self._resume_at
+            for worker in self._engine.roster.workers.copy():
+                deadline = self._next_deadline(worker, now)
+                if deadline.when <= now:
+                    acted = self._act(worker, deadline, now) or acted
+                    deadline = self._next_deadline(worker, now)
+                soonest = min(soonest, max(deadline.when, now + LEAST_PAUSE))
+        except Exception as error:
+            # A clock or a policy that fails is told of once, and tried again and again.
+            soonest = now + 1.0
+            if not self._failed:
+                self._failed = True
+                self._engine.news.watchdog_failed(error)
+        self._sleep_until(soonest, now)
+        return acted
+
+    def _resume(self, now: float) -> bool:
+        """Starts that failed are tried again after a pause. True: now."""
+        roster = self._engine.roster
+        if not roster.held_back:
+            self._resume_at = inf
+        elif self._resume_at == inf:
+            self._resume_at = now + self._engine.start_pause()
+        elif self._resume_at <= now:
+            self._resume_at = inf
+            roster.resume()
+            self._engine.demand()
+            return True
+        return False
+
+    def _next_deadline(self, worker: Worker, now: float) -> Deadline:
+        roster = self._engine.roster
+        aging, shrinking = roster.state is PoolState.OPEN, roster.may_shrink()
+        return next_deadline(worker, self._engine.rules, now, aging=aging, shrinking=shrinking)
+
+    def _act(self, worker: Worker, deadline: Deadline, now: float) -> bool:
+        """Do what time asks for. False: it changed nothing."""
+        engine, act = self._engine, deadline.act
+        if act is Act.NOT_READY:
+            self._give_up_start(worker)
+        elif act is Act.TIMEOUT or act is Act.HANG:
+            self._time_out(worker, deadline, now)
+        elif act is Act.NUDGE:
+            engine.nudge(worker)
+        elif act is Act.GIVE_UP or act is Act.TEARDOWN:
+            engine.give_up(worker)
+        elif act is Act.AGE:
+            worker.expires = inf
+            engine.make_due(worker, Reason.AGE, f"{format_duration(now - worker.born)} old")
+        elif act is Act.IDLE:
+            self._let_go(worker)
+        return act is not Act.LOOK and act is not Act.NUDGE
+
+    def _give_up_start(self, worker: Worker) -> None:
+        engine = self._engine
+        allowed = format_duration(engine.rules.start_timeout)
+        error = WorkerStartError(f"a worker was not ready after {allowed}")
+        if engine.rules.report_only:
+            worker.reported = inf
+            engine.news.start_failed(worker, str(error), engine.roster.failures, None)
+        else:
+            engine.give_up(worker, error)
+
+    def _let_go(self, worker: Worker) -> None:
+        """An idle worker goes, and nobody follows. One that is about to take a task stays."""
+        engine, why = self._engine, f"idle for {format_duration(self._engine.rules.idle)}"
+        if engine.rules.report_only:
+            worker.reported = worker.idle_since
+            engine.news.due(worker, Reason.IDLE, why, report_only=True)
+        elif worker.dispatch.rouse(worker):
+            engine.roster.shrink()
+            engine.retire_now(worker, Reason.IDLE, why)
+
+    def _time_out(self, worker: Worker, deadline: Deadline, now: float) -> None:
+        engine, task, rules = self._engine, deadline.task, self._engine.rules
+        hangs, own = deadline.act is Act.HANG, task.deadline <= now
+        reason = Reason.HANG if hangs else Reason.TIMEOUT
+        name = name_of(task) or "the task"
+        if rules.report_only and not own:
+            worker.reported = worker.task_started
+            engine.news.timed_out(worker, name, reason, now - worker.task_started, True)
+        elif hangs:
+            why = f"{name} gave no sign of life for {format_duration(rules.hang)}"
+            engine.stop(worker, task, TaskTimeoutError(why), reason, why)
+        else:
+            allowed = task.timeout if own else rules.task_timeout
+            why = f"{name} ran longer than {format_duration(allowed)}"
+            engine.stop(worker, task, TaskTimeoutError(why), reason, why)
+
+    def _sleep_until(self, until: float, now: float) -> None:
+        """Come again then; ``inf``: there is nothing to come for. Again and again harmless."""
+        sleep = self._sleep
+        if until < inf:
+            self._lingers_until = inf
+            sleep = self._stand_by()
+        elif sleep is not None:
+            # Where workers come and go, the next deadline is near: no thread for each of them.
+            self._lingers_until = min(self._lingers_until, now + LINGER)
+            if now < self._lingers_until:
+                until = self._lingers_until
+            else:
+                self._sleep = None
+        self.until = until
+        if sleep is not None and (until < sleep.until or self._sleep is None):
+            wake(sleep.lock)
+
+    def _stand_by(self) -> _Sleep | None:
+        if self._sleep is not None and self._thread is not None and self._thread.is_alive():
+            return self._sleep
+        settings = self._engine.settings
+        name = f"{settings.thread_names}_watchdog"
+        self._sleep = sleep = _Sleep()
+        self._thread = settings.new_thread(
+            target=self._run, args=(sleep,), name=name, daemon=daemons_allowed()
+        )
+        try:
+            self._thread.start()
+        except RuntimeError:
+            self._sleep = None  # no thread is to be had: the next order tries again
+        return self._sleep
+
+    # -- its thread -------------------------------------------------------------------------------
+
+    def _run(self, sleep: _Sleep) -> None:
+        while self._sleep is sleep:
+            sleep.until = inf  # first: who sets `until` from here on wakes us (WATCH 4)
+            until = self.until
+            left = until - self._now()
+            if left > 0:
+                sleep.until = until
+                sleep.lock.acquire(True, min(left, threading.TIMEOUT_MAX))
+            else:
+                self._engine.look()
+                # That ends in _sleep_until, which wakes us: in another thread, if that is at it.
+                sleep.lock.acquire(True, LINGER)
+
+    def _now(self) -> float:
+        try:
+            return float(self._clock())
+        except Exception:
+            return monotonic()  # the engine tells of a clock that fails, and comes back in a second
