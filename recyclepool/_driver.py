@@ -50,11 +50,15 @@ def drive(worker: Worker, crew: Crew) -> None:
         try:
             worker.backend.open()
         except BaseException as error:
+            if worker.forked:
+                return
             # Before anybody can see that the pool is broken, as the standard does it.
             _log("Exception in initializer:")
             _close(worker, crew)
             crew.start_failed(worker, error)
             return
+        if worker.forked:
+            return  # its initializer forked: the worker is the parent's
         crew.ready(worker)
         worker.admission.acquire()
         lost = None
@@ -63,10 +67,11 @@ def drive(worker: Worker, crew: Crew) -> None:
         except BaseException as error:
             lost = error
         if worker.forked:
-            return  # its teardown is the parent's
+            return  # so are its queue and its teardown
         crew.vacate(worker, lost)
         _close(worker, crew)
-        crew.left(worker)
+        if not worker.forked:
+            crew.left(worker)
     finally:
         here.gate = here.worker = here.crew = None
         gate.lock.release()

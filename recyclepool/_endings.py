@@ -1,16 +1,12 @@
-"""How an epoch ends: close, destroy, shutdown, the interpreter's exit.
+"""How an epoch ends: close, destroy, shutdown.
 
 ``Dispatch.ended`` is settled when no worker of the epoch is left and nothing is queued, and the
 next epoch is in place. All who end an epoch together wait for that one future; whose deadline
 comes first, aborts.
 """
 
-import os
-import threading
-import weakref
 from typing import TYPE_CHECKING
 
-from recyclepool import _engine
 from recyclepool._dispatch import Dispatch
 from recyclepool._engine import Engine
 from recyclepool._gate import guarded
@@ -21,7 +17,7 @@ from recyclepool.states import PoolState
 if TYPE_CHECKING:
     from recyclepool.events import AbandonedWorker, CloseReport
 
-__all__ = ["close", "destroy", "end_at_exit", "shut_down"]
+__all__ = ["abort", "await_shutdown", "close", "destroy", "shut_down"]
 
 FIRST_PAUSE = 0.01  # seconds after which a task that swallowed its abort gets another; doubles
 LEAST_GRACE = 0.05  # seconds that a worker without a task may take to go
@@ -38,7 +34,7 @@ def close(engine: Engine, timeout: float | None) -> "CloseReport":
     engine.end(dispatch)
     timed_out = not guarded(dispatch.ended.wait, timeout)
     if timed_out:
-        _abort(engine, dispatch, ESCALATION)
+        abort(engine, dispatch, ESCALATION)
     return _report(engine, began, before, dispatch, timed_out)
 
 
@@ -49,7 +45,7 @@ def destroy(engine: Engine, grace: float) -> "CloseReport":
     if engine.roster.state is PoolState.SHUTDOWN:
         return CloseReport()
     began, before, dispatch = engine.settings.clock(), engine.books.total(), engine.dispatch
-    _abort(engine, dispatch, grace)
+    abort(engine, dispatch, grace)
     return _report(engine, began, before, dispatch, timed_out=False)
 
 
@@ -59,16 +55,19 @@ def shut_down(engine: Engine, *, wait: bool, cancel_queued: bool) -> None:
     if cancel_queued:
         engine.cancel_queued()
     if wait:
-        _await_shutdown(engine)
+        await_shutdown(engine)
 
 
-def _await_shutdown(engine: Engine) -> None:
-    """A close under way may end its epoch first: then it is the next one that ends for good."""
+def await_shutdown(engine: Engine) -> None:
+    """Wait until the pool has ended for good.
+
+    A close under way may end its epoch first: then it is the next one that ends for good.
+    """
     while engine.roster.state is not PoolState.SHUTDOWN:
         guarded(engine.dispatch.ended.wait, None)
 
 
-def _abort(engine: Engine, dispatch: Dispatch, grace: float) -> None:
+def abort(engine: Engine, dispatch: Dispatch, grace: float) -> None:
     """End the epoch within `grace` seconds, and give up who has not ended by then."""
     clock, pause = engine.settings.clock, FIRST_PAUSE
     deadline = clock() + max(grace, LEAST_GRACE)
@@ -124,34 +123,3 @@ def _report(
 
 def _stopped(tally: Tally) -> int:
     return tally.aborted + tally.timed_out + tally.lost
-
-
-# -- the end of the interpreter -------------------------------------------------------------------
-
-_engines: "weakref.WeakSet[Engine]" = weakref.WeakSet()
-_watching = False
-
-
-def end_at_exit(engine: Engine) -> None:
-    """Have the engine's tasks finished before the interpreter ends, as the standard does."""
-    global _watching
-    if not _watching and not _engine.exiting:
-        try:
-            threading._register_atexit(_at_exit)  # type: ignore[attr-defined]
-        except RuntimeError:
-            _engine.exiting = True
-        _watching = True
-    _engines.add(engine)
-    if _engine.exiting:
-        engine.end(engine.dispatch, terminal=True)
-
-
-def _at_exit() -> None:
-    _engine.exiting = True
-    process = os.getpid()
-    # A forked child has the parent's pools, and none of their threads.
-    engines = [engine for engine in _engines if engine.process == process]
-    for engine in engines:
-        engine.end(engine.dispatch, terminal=True)
-    for engine in engines:
-        _await_shutdown(engine)

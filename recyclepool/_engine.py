@@ -18,7 +18,7 @@ from recyclepool._clearing import cancel_queue, fail_queue, like
 from recyclepool._dispatch import Dispatch
 from recyclepool._driver import drive
 from recyclepool._future import Future, name_of
-from recyclepool._gate import wake
+from recyclepool._gate import here, make_anew, wake
 from recyclepool._news import News, text_of
 from recyclepool._orders import Orders
 from recyclepool._refusals import START_FAILED, refusal
@@ -30,7 +30,7 @@ from recyclepool._waits import Replaced, Rested, Started, Wait, Waits
 from recyclepool._worker import Books, Doom, Tally, Worker
 from recyclepool.backends import BackendFactory, Hooks
 from recyclepool.cache import WorkerCache
-from recyclepool.errors import TaskAbortedError, TaskTimeoutError, WorkerStartError
+from recyclepool.errors import TaskAbortedError, TaskTimeoutError, WorkerLostError, WorkerStartError
 from recyclepool.states import PoolState, Reason, State
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Engine", "Settings"]
 
+FORKED = "the process forked: this task is its parent's, and has no worker in the child"
 FIRST_NUDGE = 0.01  # seconds after which a task that swallowed its abort gets another; doubles
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 30.0  # seconds between starts that fail; doubles
 
@@ -100,6 +101,30 @@ class Engine:
             self._need_watchdog()
         self.teller = Teller(settings.thread_names, self)
         self._waits = Waits(self.teller)
+
+    def begin_anew(self) -> None:
+        """In the child of a fork: be a fresh, empty pool. Only the thread that forked is here.
+
+        What the parent's futures stand for runs there: here they fail. Nothing waits for a lock:
+        another thread may have held it. A driver that forked leaves (`Worker.forked`).
+        """
+        size, ended = self.roster.size, self.roster.state is PoolState.SHUTDOWN
+        for worker in [*self.roster.workers, *self.roster.abandoned]:
+            worker.forked = True
+            worker.leaving = worker.leaving or Reason.CLOSE
+            make_anew(worker.gate.lock)
+            if worker.gate.task is not None:
+                worker.gate.task.forsake(WorkerLostError(FORKED))
+        for task in [*self.dispatch.queue, *self._waits, self.dispatch.ended]:
+            task.forsake(WorkerLostError(FORKED))
+        self.dispatch.queue.clear()
+        if here.crew is self:
+            here.crew = None  # what this task does from now on it does to another pool
+        self.news.begin_anew()
+        self._begin(size)
+        if ended:
+            self.roster.close(terminal=True)
+            self.roster.end()
 
     # -- orders: any thread, at any bytecode ------------------------------------------------------
 

@@ -40,7 +40,7 @@ from time import monotonic
 from types import BuiltinFunctionType, FunctionType, MethodType
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from recyclepool._gate import Flag, GatedLock, guarded, here, new_lock, sleep_until, wake
+from recyclepool._gate import Flag, GatedLock, guarded, here, make_anew, new_lock, sleep_until, wake
 
 __all__ = ["Future", "TimedFuture", "name_of"]
 
@@ -153,6 +153,18 @@ class Future(_base.Future[T]):
             lock.release()
         self.drop_call()  # the queue may keep the husk for long
         return True
+
+    def forsake(self, error: BaseException) -> None:
+        """Give it an end in the child of a fork.
+
+        Nobody is told: who waits, and what callbacks know, is the parent's, and so are their locks.
+        """
+        make_anew(self._lock)
+        if self._state == PENDING or self._state == RUNNING:
+            self._waiters = self._done_callbacks = self._sleepers = ()
+            self._built = None
+            self._exception = error
+            self._state = FINISHED
 
     def drop_call(self) -> None:
         """Forget what was to be called: the caller may keep the future for long."""

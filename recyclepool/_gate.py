@@ -40,7 +40,17 @@ from typing import Any, TypeVar
 
 from recyclepool.errors import TaskAbort
 
-__all__ = ["Flag", "Gate", "GatedLock", "guarded", "here", "new_lock", "sleep_until", "wake"]
+__all__ = [
+    "Flag",
+    "Gate",
+    "GatedLock",
+    "guarded",
+    "here",
+    "make_anew",
+    "new_lock",
+    "sleep_until",
+    "wake",
+]
 
 R = TypeVar("R")
 
@@ -162,6 +172,12 @@ def guarded(action: Callable[..., R], *args: Any) -> R:
         return action(*args)
     finally:
         gate.leave()
+
+
+def make_anew(lock: Any) -> None:
+    """In the child of a fork: nobody holds it who is not here."""
+    if not lock._is_owned():
+        lock._at_fork_reinit()
 
 
 def wake(sleeper: Any) -> None:

@@ -164,6 +164,11 @@ class News:
         else:
             self.dropped += 1
 
+    def begin_anew(self) -> None:
+        """In the child of a fork: who listens still does, and nothing is to be told yet."""
+        self._items.clear()
+        self._role = new_lock()
+
     # -- who listens: any thread ------------------------------------------------------------------
 
     def subscribe(self, callback: Callable[["Event"], object]) -> Callable[[], None]:

@@ -4,6 +4,7 @@ Each is a future with a question to the roster. The engine asks it after each or
 and nothing is remembered apart: the answer follows from who is here.
 """
 
+from collections.abc import Iterator
 from typing import Any
 
 from recyclepool._clearing import like
@@ -118,6 +119,9 @@ class Waits:
 
     def __len__(self) -> int:
         return len(self._waits)
+
+    def __iter__(self) -> Iterator[Wait]:
+        return iter(self._waits)
 
     def add(self, wait: Wait) -> None:
         """It is settled after one of the next orders: perhaps after this one."""

@@ -8,7 +8,7 @@ from concurrent import futures
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, Literal, Never, ParamSpec, TypeVar
 
-from recyclepool import _endings
+from recyclepool import _endings, _processes
 from recyclepool._arguments import (
     cache_of,
     callable_of,
@@ -43,6 +43,7 @@ T = TypeVar("T")
 _numbers = itertools.count(1)
 _named: "weakref.WeakValueDictionary[str, RecyclePool]" = weakref.WeakValueDictionary()
 _naming = threading.RLock()
+_processes.in_forked_child(_naming._at_fork_reinit)  # type: ignore[attr-defined]
 
 
 class RecyclePool(futures.ThreadPoolExecutor):
@@ -101,7 +102,7 @@ class RecyclePool(futures.ThreadPoolExecutor):
             finalizer=callable_of("finalizer", finalizer),
         )
         guarded(self._take_name, name, settings)
-        _endings.end_at_exit(self._engine)
+        _processes.watch(self._engine)
 
     def _take_name(self, wanted: str | None, settings: Settings) -> None:
         """The engine is there before the name is: who finds the pool finds all of it."""

@@ -816,6 +816,7 @@ def main() -> None:
     wanted = parser.parse_args()
     print(f"seed {wanted.seed}; to repeat: {parser.prog} ", end="")
     print(*(f"--{name} {value}" for name, value in vars(wanted).items()), flush=True)
+    faulthandler.enable()
     guard(wanted.minutes * 60 + 3 * PATIENCE)
     soak = Soak(wanted.seed, wanted.minutes, wanted.pools, wanted.actors)
     soak.run()

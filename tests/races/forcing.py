@@ -216,10 +216,10 @@ def abort(pool: RecyclePool, worker: Worker, task: Any) -> list[bool | None]:
 
     def stop() -> None:
         if worker.gate.task is task:
-            engine._retire(worker, Reason.LOST)
+            engine.retire_now(worker, Reason.LOST)
             answers.append(worker.gate.request_abort(task))
 
-    engine._order(stop)
+    engine._orders.give(stop)
     return answers
 
 
@@ -419,8 +419,8 @@ def _count(at_least: int) -> Iterator[int]:
 
 
 BEFORE_THE_ORDER = {
-    f"{name}: start" for name in ("Dispatch.look", "Engine.want_worker", "Engine._order")
-} | {"Engine._carry_out: start"}
+    f"{name}: start" for name in ("Dispatch.look", "Engine.want_worker", "Orders.give")
+} | {"Orders._carry_out: start"}
 
 
 def is_free(lock: Any) -> bool:
@@ -439,8 +439,8 @@ def serves_on(pool: RecyclePool, size: int = 2) -> None:
         each.result(PATIENCE)
     engine.roster.check()
     elsewhere(pool.close)
-    assert is_free(engine._lock), "the engine's lock is held"
-    assert not engine._orders, "an order was left"
+    assert is_free(engine._orders._lock), "the engine's lock is held"
+    assert not engine._orders._orders, "an order was left"
     assert not dispatch.queue, "a task is stranded"
     assert not dispatch.idle, "a worker was left"
     assert not engine.roster.workers, "a worker was left"

@@ -163,7 +163,7 @@ def abort_at(n, way, pool, steps):
             assert elsewhere(is_free, aborted[0].gate.lock), "the gate is held"
         else:
             assert error is None
-        assert is_free(pool._engine._lock), "the engine's lock is held"
+        assert is_free(pool._engine._orders._lock), "the engine's lock is held"
         for mine, calls in futures:
             if mine.cancelled() or (mine.done() and way is settle):
                 assert calls == [mine, mine], "a callback was left out"

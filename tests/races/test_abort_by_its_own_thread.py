@@ -19,7 +19,7 @@ from recyclepool.errors import TaskAbort
 def test_it_surfaces_on_the_way_out(new_pool):
     pool = new_pool(2)
     engine = pool._engine
-    engine._lock = lock = Spied(engine._lock)
+    engine._orders._lock = lock = Spied(engine._orders._lock)
     may_submit, holds, go_on, raised = (*(threading.Event() for _ in range(3)), [])
 
     def stop_here():
@@ -36,11 +36,11 @@ def test_it_surfaces_on_the_way_out(new_pool):
             raise
 
     future = pool.submit(parent)
-    until(lambda: not engine._orders, "the worker to be started")
+    until(lambda: not engine._orders._orders, "the worker to be started")
     may_submit.set()
     wait(holds)
     destroying = Elsewhere(pool.destroy, PATIENCE)
-    until(lambda: len(engine._orders) > 1, "the order to be left")
+    until(lambda: len(engine._orders._orders) > 1, "the order to be left")
     go_on.set()
     assert isinstance(future.exception(PATIENCE), TaskAbortedError)
     report = destroying.result()

@@ -34,7 +34,7 @@ from forcing import (
 )
 
 from recyclepool import PoolState, Reason
-from recyclepool._engine import Engine
+from recyclepool._orders import Orders
 from recyclepool._future import Future
 
 pytestmark = pytest.mark.usefixtures("no_debug")
@@ -65,20 +65,20 @@ def test_left_is_interrupted(new_pool):
     def stage():
         pool = with_idle(new_pool(2), 2)
         engine, worker = pool._engine, workers(pool)[0]
-        with engine._lock:  # its orders stay where they are
+        with engine._orders._lock:  # its orders stay where they are
             worker.leaving = Reason.TASKS
             engine.dispatch.rouse(worker)
             worker.thread.join(PATIENCE)
-        assert len(engine._orders) == 2
+        assert len(engine._orders._orders) == 2
 
         def check(where):
             if not began(where):
-                engine._carry_out()
+                engine._orders._carry_out()
             assert worker not in workers(pool)
             assert len(workers(pool)) == 2, "no successor"
             serves_on(pool)
 
-        return engine._carry_out, check
+        return engine._orders._carry_out, check
 
     interrupted_everywhere(stage, 50)
 
@@ -98,10 +98,10 @@ def test_the_end_of_an_epoch_is_interrupted(new_pool):
         engine.end(dispatch)
         wait(closing)
         thread = workers(pool)[0].thread
-        with engine._lock:
+        with engine._orders._lock:
             go.set()
             thread.join(PATIENCE)
-        assert len(engine._orders) == 1
+        assert len(engine._orders._orders) == 1
         another = Elsewhere(dispatch.ended.wait, None)
         until(lambda: dispatch.ended._sleepers, "somebody who waits for the end")
 
@@ -109,12 +109,12 @@ def test_the_end_of_an_epoch_is_interrupted(new_pool):
             if began(where):
                 assert dispatch.ended.done()
             else:
-                engine._carry_out()
+                engine._orders._carry_out()
             another.result()
             assert pool.stats().state is PoolState.OPEN
             serves_on(pool)
 
-        return engine._carry_out, check
+        return engine._orders._carry_out, check
 
     interrupted_everywhere(stage, 30)
 
@@ -214,12 +214,12 @@ def test_no_number_of_interrupts_leaves_the_lock_held(new_pool):
         for second in itertools.count():
             places = Interrupts(first, second)
             try:
-                places.watch(lambda: engine._order(noop))
+                places.watch(lambda: engine._orders.give(noop))
             except Interrupt:
                 pass
-            assert is_free(engine._lock), f"{first}, {second}: the lock is held"
-            engine._carry_out()
-            assert not engine._orders
+            assert is_free(engine._orders._lock), f"{first}, {second}: the lock is held"
+            engine._orders._carry_out()
+            assert not engine._orders._orders
             if places.raised < 2:
                 break
         if places.raised < 1:
@@ -238,7 +238,7 @@ class Interrupts:
     def watch(self, action):
         monitoring, tool = sys.monitoring, sys.monitoring.OPTIMIZER_ID
         event = monitoring.events.INSTRUCTION
-        codes = [verb.__code__ for verb in (Engine._order, Engine._carry_out, Engine._do_orders)]
+        codes = [verb.__code__ for verb in (Orders.give, Orders._carry_out, Orders._do_orders)]
         monitoring.use_tool_id(tool, "interrupts")
         monitoring.register_callback(tool, event, self._instruction)
         try:

@@ -41,10 +41,10 @@ def test_it_neither_hangs_nor_is_lost(come, order, new_pool):
         else:
             late.append(pool.start())
 
-    engine._lock = lock = Spied(engine._lock)
+    engine._orders._lock = lock = Spied(engine._orders._lock)
     lock.after_acquire = once(lambda: come(act))
-    engine._order(noop)
-    assert not engine._orders
+    engine._orders.give(noop)
+    assert not engine._orders._orders
     for future in late:
         assert future.result(PATIENCE) in (0, 1, 2)
     if order in ("retire", "close"):
@@ -52,7 +52,7 @@ def test_it_neither_hangs_nor_is_lost(come, order, new_pool):
         assert not worker.thread.is_alive()
     if order == "close":
         assert dispatch.ended.wait(PATIENCE)
-    engine._lock = lock._real
+    engine._orders._lock = lock._real
     serves_on(pool)
 
 
@@ -64,19 +64,19 @@ def test_the_holders_look_comes_after_its_release(come, new_pool):
     """
     pool = with_idle(new_pool(2), 2)
     engine, (one, other) = pool._engine, workers(pool)
-    engine._lock = lock = Spied(engine._lock)
+    engine._orders._lock = lock = Spied(engine._orders._lock)
 
     def order():
         elsewhere(engine.retire, one, Reason.TASKS)
         come(lambda: engine.retire(other, Reason.TASKS))
 
     lock.before_release = once(order)
-    engine._order(noop)
-    assert not engine._orders, "an order was left"
+    engine._orders.give(noop)
+    assert not engine._orders._orders, "an order was left"
     for worker in (one, other):
         worker.thread.join(PATIENCE)
         assert not worker.thread.is_alive()
-    engine._lock = lock._real
+    engine._orders._lock = lock._real
     serves_on(pool)
 
 
@@ -91,12 +91,12 @@ def test_an_order_that_fails_is_not_done_for_ever(new_pool):
     def fail():
         raise OwnError
 
-    with engine._lock:
-        engine._order(fail)
-        engine._order(done.append, 1)
-    pool._engine._debug = True  # else it is logged, and hits nobody
+    with engine._orders._lock:
+        engine._orders.give(fail)
+        engine._orders.give(done.append, 1)
+    pool._engine._orders.debug = True  # else it is logged, and hits nobody
     with pytest.raises(OwnError):
-        engine._carry_out()
+        engine._orders._carry_out()
     assert done == [1]
-    assert not engine._orders
+    assert not engine._orders._orders
     serves_on(pool, 1)

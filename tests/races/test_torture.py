@@ -120,8 +120,8 @@ class Watched:
             assert not worker.thread.is_alive(), worker
             assert is_free(worker.gate.lock), "a gate is held"
             assert not worker.gate.late, "a worker served after an abort"
-        assert is_free(self.engine._lock), "the engine's lock is held"
-        assert not self.engine._orders
+        assert is_free(self.engine._orders._lock), "the engine's lock is held"
+        assert not self.engine._orders._orders
         assert not self.dispatch.queue
         assert not self.dispatch.idle
         assert not workers(self.pool)
