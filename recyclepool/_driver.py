@@ -59,13 +59,14 @@ def drive(worker: Worker, crew: Crew) -> None:
             return
         if worker.forked:
             return  # its initializer forked: the worker is the parent's
-        crew.ready(worker)
-        worker.admission.acquire()
         lost = None
-        try:
-            worker.backend.serve()
-        except BaseException as error:
-            lost = error
+        if worker.claim_start("driver"):
+            crew.ready(worker)
+            worker.admission.acquire()
+            try:
+                worker.backend.serve()
+            except BaseException as error:
+                lost = error
         if worker.forked:
             return  # so are its queue and its teardown
         crew.vacate(worker, lost)

@@ -155,14 +155,11 @@ class Engine:
 
     def vacate(self, worker: Worker, lost: BaseException | None) -> None:
         """By the driver: see Crew."""
-        if lost is not None:
-            self.news.lost(worker, lost)
-        self._order(self._vacate, worker, Reason.CLOSE if lost is None else Reason.LOST)
+        self._order(self._vacate, worker, lost)
 
     def teardown_failed(self, worker: Worker, error: BaseException) -> None:
         """By the driver: see Crew."""
-        self.news.teardown_failed(worker, error)
-        self.news.flush()
+        self._order(self.news.teardown_failed, worker, error)
 
     def left(self, worker: Worker) -> None:
         """By the driver: see Crew."""
@@ -178,7 +175,6 @@ class Engine:
             self._order(self.news.due, worker, Reason.TASKS, f"{worker.tasks} tasks", True)
             return
         worker.leaving = Reason.TASKS
-        worker.why = f"{worker.tasks} tasks"
         self._order(self.retire_now, worker, Reason.TASKS)
 
     def look(self) -> None:
@@ -199,6 +195,7 @@ class Engine:
             roster.reconcile()
             for worker in roster.may_serve():
                 wake(worker.admission)
+                worker.admitted = True
             for worker in roster.workers.copy():
                 if not worker.launched:
                     self._launch(worker)
@@ -270,8 +267,9 @@ class Engine:
 
     def _ready(self, worker: Worker) -> None:
         self.roster.ready(worker)
-        if worker in self.roster.workers:
+        if worker in self.roster.workers and worker.state is not State.RETIRING:
             now, age = self.settings.clock(), self.rules.age
+            worker.idle_since = now  # it was not idle while it started
             if age < inf:
                 worker.expires = now + age * (1 - self._jitter())
             self.news.ready(worker, now - worker.born)
@@ -325,9 +323,11 @@ class Engine:
             worker.vacated_at = self.settings.clock()
             self.roster.vacate(worker)
 
-    def _vacate(self, worker: Worker, reason: Reason) -> None:
+    def _vacate(self, worker: Worker, lost: BaseException | None) -> None:
+        if lost is not None:
+            self.news.lost(worker, lost)
         self._note_vacated(worker)
-        self.retire_now(worker, reason)
+        self.retire_now(worker, Reason.CLOSE if lost is None else Reason.LOST)
 
     def _left(self, worker: Worker) -> None:
         if worker in self.roster.workers:
@@ -339,6 +339,8 @@ class Engine:
 
     def give_up(self, worker: Worker, start_error: WorkerStartError | None = None) -> None:
         """Give it up. Should its code return some day, it leaves, and nobody notices."""
+        if worker.launched and not worker.thread.is_alive():
+            return  # it has just left, and its order to say so is given
         if worker in self.roster.workers:
             name, stack = name_of(worker.gate.task), stack_of(worker.gate.thread_id)
             worker.given_up = (name, stack)
@@ -366,10 +368,10 @@ class Engine:
         if worker.gate.task is not task:
             return  # it has its end, and the worker another
         self.retire_now(worker, reason, why)  # GATE 7
-        if worker.doom is None:
+        if worker.doom is None or worker.doom.task is not task:
             now, ends = self.settings.clock(), reason is Reason.CLOSE
             grace, pause = (inf, inf) if ends else (self.rules.grace, FIRST_NUDGE)
-            worker.doom = Doom(task, error, now + grace, now, pause)
+            worker.doom = Doom(task, error, reason, now + grace, now, pause)
             if not ends:
                 self._need_watchdog()
         self.nudge(worker)
@@ -384,7 +386,7 @@ class Engine:
             if isinstance(error, TaskTimeoutError):
                 self._outside.timed_out += 1
                 name, ran = name_of(task), now - worker.task_started
-                self.news.timed_out(worker, name, worker.reason or Reason.TIMEOUT, ran)
+                self.news.timed_out(worker, name, doom.reason, ran)
             else:
                 self._outside.aborted += 1
             self.teller.add(task)
@@ -417,15 +419,20 @@ class Engine:
     def _settle_waits(self) -> None:
         if self._waits:
             refusal = None if self.roster.state is PoolState.OPEN else self.refusal()
+            if self._waits.for_rest():
+                self.dispatch.on_rest = self.look  # DISPATCH 8: first
             self._waits.settle(self.roster, self.dispatch, refusal)
-            self.dispatch.on_rest = self.look if self._waits.for_rest() else None
+            if not self._waits.for_rest():
+                self.dispatch.on_rest = None
 
     def _replace(self, slot: int | None, replaced: Replaced, why: str) -> None:
         """Mark who is to be replaced: all who are here now, or the holder of a slot."""
-        for worker in self.roster.workers:
-            if slot in (None, worker.slot) and worker.state in (State.STARTING, State.SERVING):
-                self.make_due(worker, Reason.MANUAL, why)
-                replaced.add(worker)
+        active = (State.STARTING, State.SERVING)
+        if not replaced.targets:
+            here = [w for w in self.roster.workers if w.state in active]
+            replaced.targets = tuple(w for w in here if slot in (None, w.slot))
+        for worker in replaced.targets:
+            self.make_due(worker, Reason.MANUAL, why)
         self._add_wait(replaced)
 
     def _resize(self, size: int) -> None:
@@ -454,7 +461,7 @@ class Engine:
         for worker in self.roster.workers.copy():
             self.retire_now(worker, Reason.CLOSE)
             task = worker.gate.task
-            if worker.doom is not None:
+            if worker.doom is not None and worker.doom.task is task:
                 self.nudge(worker)
             elif task is not None and task.withdraw():
                 self.teller.add(task)  # it had not started

@@ -240,6 +240,20 @@ class Future(_base.Future[T]):
         except Exception:
             _base.LOGGER.exception("exception calling callback for %r", self)
 
+    def tell(self) -> None:
+        """Run the callbacks, each once, however often this is asked: not by who runs the task."""
+        lock = self._lock
+        try:
+            lock.acquire()
+            callbacks, self._done_callbacks = self._done_callbacks, ()
+        finally:
+            lock.release()
+        for callback in callbacks:
+            try:
+                callback(self)
+            except Exception:
+                _base.LOGGER.exception("exception calling callback for %r", self)
+
     def _keep_callback(self, fn: Callable[[_base.Future[T]], object]) -> bool:
         lock = self._lock
         try:

@@ -215,18 +215,19 @@ class News:
     # -- the telling thread -----------------------------------------------------------------------
 
     def _run(self) -> None:
-        here.crew = self._crew
         while self._items:
+            role = self._role  # a callback that forks finds another in the child: then we have none
             held: list[bool] = []
             try:
-                held.extend(map(self._role.acquire, (False,)))
+                held.extend(map(role.acquire, (False,)))
                 if not held[0]:
                     return
-                while self._items:
+                here.crew = self._crew
+                while self._items and role is self._role:
                     self._tell(self._items.popleft())
             finally:
                 if True in held:
-                    self._role.release()
+                    role.release()
 
     def _tell(self, item: "_Item | Future[None]") -> None:
         if isinstance(item, Future):

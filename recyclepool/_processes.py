@@ -12,6 +12,8 @@ from recyclepool._engine import Engine
 
 __all__ = ["in_forked_child", "watch"]
 
+LAST_WORDS = 1.0  # seconds that the subscribers of a pool may take at exit
+
 _engines: "weakref.WeakValueDictionary[int, Engine]" = weakref.WeakValueDictionary()
 _in_child: list[Callable[[], None]] = []
 _watching = False
@@ -61,6 +63,8 @@ def _at_exit() -> None:
             abort(engine, engine.dispatch, engine.rules.grace)
     for engine in engines:
         await_shutdown(engine)
+    for engine in engines:
+        engine.news.join(LAST_WORDS)
 
 
 def _was_interrupted() -> bool:

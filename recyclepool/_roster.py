@@ -153,18 +153,25 @@ class Roster:
         """
         if not self.may_start():
             return
-        slots = self._vacant_slots()[: max(0, self.wanted - len(self.active()))]
-        for slot in slots:
-            self._add(slot)
-        holders, starters = self.holders(), self.starters()
-        spare = self._room() - sum(slot not in holders | starters for slot in range(self.size))
-        for slot, holder in holders.items():
-            if holder.due is not None and slot not in starters and slot < self.size and spare > 0:
-                spare -= 1
+        missing = self.wanted - len(self.holders() | self.starters())
+        if missing > 0:
+            for slot in self._vacant_slots()[:missing]:
                 self._add(slot)
+        starters = self.starters()
+        due = [
+            w
+            for w in self.workers
+            if w.due is not None and w.state is State.SERVING and w.slot not in starters
+        ]
+        if due:
+            held = self.holders() | starters
+            spare = self._room() - sum(slot not in held for slot in range(self.size))
+            for worker in due[: max(0, spare)]:
+                self._add(worker.slot)
 
     def _add(self, slot: int) -> None:
-        self.workers.append(self._new_worker(slot, self.generations[slot] + 1))
+        here = [w.generation for w in (*self.workers, *self.abandoned) if w.slot == slot]
+        self.workers.append(self._new_worker(slot, max([self.generations[slot], *here]) + 1))
 
     # -- a worker's life --------------------------------------------------------------------------
 
@@ -174,8 +181,9 @@ class Roster:
             self._once_ready = True
             self.failures = 0
             self.held_back = False
-            self.generations[worker.slot] = max(self.generations[worker.slot], worker.generation)
             worker.opened = True
+            if worker.state is State.STARTING:
+                self.generations[worker.slot] = worker.generation
             self._admit()
 
     def start_failed(self, worker: Worker, error: BaseException) -> None:
@@ -225,7 +233,10 @@ class Roster:
 
         Without a surge the first who is due goes as soon as nobody else comes or goes.
         """
-        holders, starters = self.holders(), self.starters()
+        starters = self.starters()
+        if not starters and self.surge and not self._shrunk:
+            return []
+        holders = self.holders()
         outside = [w for w in (*holders.values(), *starters.values()) if w.slot >= self.size]
         gone = [(worker, Reason.RESIZE) for worker in outside]
         for slot, starter in starters.items():
@@ -318,9 +329,12 @@ class Roster:
                 self._move(worker, State.SERVING)
 
     def may_serve(self) -> list[Worker]:
-        """Who need not wait, when it is ready, for the end of another's task."""
+        """Who has no need to wait, when it is ready, for the end of another in its slot."""
+        waiting = [w for w in self.workers if not w.admitted]
+        if not waiting:
+            return []
         taken = self._taken_slots() | self.holders().keys()
-        return [w for w in self.workers if w.state is not State.STARTING or w.slot not in taken]
+        return [w for w in waiting if w.state is not State.STARTING or w.slot not in taken]
 
     def _taken_slots(self) -> set[int]:
         """Where one who goes may still run a task."""

@@ -1,24 +1,51 @@
 """Where threads are: what is shown of a worker that is stuck, or busy."""
 
+import gc
 import sys
-from typing import TYPE_CHECKING
+from itertools import accumulate, chain, repeat
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from traceback import StackSummary
+    from types import FrameType
 
 __all__ = ["stack_of", "text_of"]
+
+DEEPEST = 200  # frames that are shown
+
+# There, a collection amid sys._current_frames() can deadlock the process (gh-106883), and one amid
+# the walk lets the walked thread run.
+COLLECTS_ANYWHERE = sys.version_info < (3, 12)
 
 
 def stack_of(thread_id: int) -> "StackSummary | None":
     """Where a thread is now: file, line and function of each frame. Reads no file."""
-    from traceback import StackSummary, walk_stack
+    from traceback import StackSummary
 
-    frame = sys._current_frames().get(thread_id)
-    if frame is None:
-        return None
-    stack = StackSummary.extract(walk_stack(frame), lookup_lines=False)
-    stack.reverse()
-    return stack
+    pause = COLLECTS_ANYWHERE and gc.isenabled()
+    if pause:
+        gc.disable()
+    try:
+        frames = _chain(sys._current_frames().get(thread_id))
+        if not frames:
+            return None
+        places = [(frame, frame.f_lineno) for frame in reversed(frames)]
+        return StackSummary.extract(places, lookup_lines=False)
+    finally:
+        if pause:
+            gc.enable()
+
+
+def _chain(frame: "FrameType | None") -> "list[FrameType]":
+    """A frame and those that called it, in one C call: their thread must not run meanwhile."""
+    frames: list[Any] = []
+    if frame is not None:
+        steps: Any = chain((frame,), repeat("f_back", DEEPEST))
+        try:
+            frames.extend(accumulate(steps, getattr))
+        except AttributeError:
+            pass  # the outermost has None behind it, and None has nothing
+    return [frame for frame in frames if frame is not None]
 
 
 def text_of(stack: "StackSummary | None") -> str:

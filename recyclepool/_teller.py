@@ -75,8 +75,7 @@ class Teller:
         except IndexError:
             return  # another thread told it
         try:
-            future._invoke_callbacks()  # type: ignore[attr-defined]
-            future._done_callbacks = ()  # it may have been added twice
+            future.tell()
         except BaseException:
             LOGGER.exception("exception calling callback for %r", future)
 

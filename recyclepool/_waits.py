@@ -54,31 +54,26 @@ class Replaced(Wait):
     A task of the pool that waits for it would wait for its own end, and is told so.
     """
 
-    __slots__ = ("_crew", "_targets")
+    __slots__ = ("_crew", "targets")
 
     def __init__(self, crew: object) -> None:
         super().__init__()
         self._crew = crew
-        self._targets: list[Worker] = []
-
-    def add(self, worker: Worker) -> None:
-        """It is one of them. With the engine's lock held."""
-        if worker not in self._targets:
-            self._targets.append(worker)
+        self.targets: tuple[Worker, ...] = ()  # decided once, with the engine's lock held
 
     def answer(self, roster: Roster, queued: int) -> int | None:
         active = roster.active()
-        slots = {target.slot for target in self._targets}
+        slots = {target.slot for target in self.targets}
         coming = any(w.state is State.STARTING and w.slot in slots for w in roster.workers)
-        if coming or any(target in active for target in self._targets):
+        if coming or any(target in active for target in self.targets):
             return None
-        refilled = [t for t in self._targets if t.reason not in (Reason.IDLE, Reason.RESIZE)]
+        refilled = [t for t in self.targets if t.reason not in (Reason.IDLE, Reason.RESIZE)]
         if refilled and roster.wanted > len(active):
             return None
         return len(refilled)
 
     def concerns(self, slot: int) -> bool:
-        return any(target.slot == slot for target in self._targets)
+        return any(target.slot == slot for target in self.targets)
 
     def wait(self, timeout: float | None) -> bool:
         self._check_thread()

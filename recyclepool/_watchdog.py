@@ -64,6 +64,7 @@ class Deadline(NamedTuple):
     when: float
     act: Act
     task: Any = None
+    started: float = 0.0  # the task
 
 
 def next_deadline(
@@ -73,9 +74,11 @@ def next_deadline(
 
     `aging`: may workers be replaced for their age; `shrinking`: may an idle one go?
     """
-    if worker.state is State.STARTING:
-        timeless = worker.opened or worker.reported == inf
+    if not worker.opened and not worker.vacated:  # also one that was retired while it starts
+        timeless = worker.reported == inf
         return Deadline(inf if timeless else worker.born + rules.start_timeout, Act.NOT_READY)
+    if worker.state is State.STARTING:
+        return Deadline(inf, Act.LOOK)  # it waits for the end of another's task
     if worker.vacated:
         return Deadline(worker.vacated_at + rules.teardown, Act.TEARDOWN)
     task, doom = worker.gate.task, worker.doom
@@ -100,11 +103,11 @@ def _task_deadline(worker: Worker, task: Any, started: float, rules: Rules, now:
         return Deadline(inf, Act.LOOK)
     if task is None or not task.running():
         return Deadline(now + rules.patience, Act.LOOK)
-    own = Deadline(task.deadline, Act.TIMEOUT, task)
+    own = Deadline(task.deadline, Act.TIMEOUT, task, started)
     if worker.reported >= started:
         return own  # report_only told of it
-    limit = Deadline(started + rules.task_timeout, Act.TIMEOUT, task)
-    silence = Deadline(max(started, worker.heartbeat) + rules.hang, Act.HANG, task)
+    limit = Deadline(started + rules.task_timeout, Act.TIMEOUT, task, started)
+    silence = Deadline(max(started, worker.heartbeat) + rules.hang, Act.HANG, task, started)
     return min(own, limit, silence, key=_when)
 
 
@@ -230,8 +233,10 @@ class Watchdog:
         """Do what time asks for. False: it changed nothing."""
         engine, act = self._engine, deadline.act
         if act is Act.NOT_READY:
-            self._give_up_start(worker)
-        elif act is Act.TIMEOUT or act is Act.HANG:
+            return self._give_up_start(worker)
+        if act is Act.IDLE:
+            return self._let_go(worker)
+        if act is Act.TIMEOUT or act is Act.HANG:
             self._time_out(worker, deadline, now)
         elif act is Act.NUDGE:
             engine.nudge(worker)
@@ -240,21 +245,23 @@ class Watchdog:
         elif act is Act.AGE:
             worker.expires = inf
             engine.make_due(worker, Reason.AGE, f"{format_duration(now - worker.born)} old")
-        elif act is Act.IDLE:
-            self._let_go(worker)
         return act is not Act.LOOK and act is not Act.NUDGE
 
-    def _give_up_start(self, worker: Worker) -> None:
+    def _give_up_start(self, worker: Worker) -> bool:
+        """It takes too long to start. One that is ready by now, and about to say so, stays."""
         engine = self._engine
         allowed = format_duration(engine.rules.start_timeout)
         error = WorkerStartError(f"a worker was not ready after {allowed}")
         if engine.rules.report_only:
             worker.reported = inf
             engine.news.start_failed(worker, str(error), engine.roster.failures, None)
-        else:
+        elif worker.claim_start("watchdog"):
             engine.give_up(worker, error)
+        else:
+            return False
+        return True
 
-    def _let_go(self, worker: Worker) -> None:
+    def _let_go(self, worker: Worker) -> bool:
         """An idle worker goes, and nobody follows. One that is about to take a task stays."""
         engine, why = self._engine, f"idle for {format_duration(self._engine.rules.idle)}"
         if engine.rules.report_only:
@@ -263,6 +270,9 @@ class Watchdog:
         elif worker.dispatch.rouse(worker):
             engine.roster.shrink()
             engine.retire_now(worker, Reason.IDLE, why)
+        else:
+            return False
+        return True
 
     def _time_out(self, worker: Worker, deadline: Deadline, now: float) -> None:
         engine, task, rules = self._engine, deadline.task, self._engine.rules
@@ -270,8 +280,8 @@ class Watchdog:
         reason = Reason.HANG if hangs else Reason.TIMEOUT
         name = name_of(task) or "the task"
         if rules.report_only and not own:
-            worker.reported = worker.task_started
-            engine.news.timed_out(worker, name, reason, now - worker.task_started, True)
+            worker.reported = deadline.started
+            engine.news.timed_out(worker, name, reason, now - deadline.started, True)
         elif hangs:
             why = f"{name} gave no sign of life for {format_duration(rules.hang)}"
             engine.stop(worker, task, TaskTimeoutError(why), reason, why)
@@ -289,7 +299,7 @@ class Watchdog:
         elif sleep is not None:
             # Where workers come and go, the next deadline is near: no thread for each of them.
             self._lingers_until = min(self._lingers_until, now + LINGER)
-            if now < self._lingers_until:
+            if now < self._lingers_until and self._engine.roster.workers:
                 until = self._lingers_until
             else:
                 self._sleep = None
@@ -302,10 +312,12 @@ class Watchdog:
             return self._sleep
         settings = self._engine.settings
         name = f"{settings.thread_names}_watchdog"
-        self._sleep = sleep = _Sleep()
+        sleep = _Sleep()
+        # First: an interrupt leaves a thread that is not alive, and the next look makes another.
         self._thread = settings.new_thread(
             target=self._run, args=(sleep,), name=name, daemon=daemons_allowed()
         )
+        self._sleep = sleep
         try:
             self._thread.start()
         except RuntimeError:

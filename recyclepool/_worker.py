@@ -70,6 +70,7 @@ class Doom(NamedTuple):
 
     task: Any
     error: BaseException  # what its future gets
+    reason: Reason
     deadline: float  # then the worker is given up
     nudge_at: float  # then the task is told again: it may have swallowed what was raised in it
     pause: float
@@ -82,6 +83,49 @@ class Worker:
     own thread writes, others read without a lock: ``task_started`` is written before ``gate.task``
     and read after it, so it is never the start of a task before.
     """
+
+    # An instance with more than 30 attributes is slow without.
+    __slots__ = (
+        "_boarding",
+        "_start",
+        "admission",
+        "admitted",
+        "backend",
+        "born",
+        "cache",
+        "dispatch",
+        "doom",
+        "due",
+        "expires",
+        "forked",
+        "gate",
+        "generation",
+        "given_up",
+        "heartbeat",
+        "idle_since",
+        "last_task",
+        "launched",
+        "leaving",
+        "opened",
+        "reason",
+        "reported",
+        "resting",
+        "retired_at",
+        "slot",
+        "state",
+        "stopping",
+        "tally",
+        "task_started",
+        "tasks",
+        "teardowns",
+        "thread",
+        "vacated",
+        "vacated_at",
+        "values",
+        "wake",
+        "watch",
+        "why",
+    )
 
     def __init__(
         self,
@@ -102,7 +146,7 @@ class Worker:
         self.state = State.STARTING
         self.reason: Reason | None = None  # why it retired
         self.due: Reason | None = None  # why it is to be replaced, as soon as its successor serves
-        self.launched = False
+        self.launched = self.admitted = False
         self.opened = False  # its backend is ready
         self.vacated = False  # it runs no task any more
         # The engine's: with its lock held.
@@ -134,6 +178,7 @@ class Worker:
         self.task_started = self.heartbeat = born
         self.forked = False  # a copy, in the child of a fork: only the thread that forked is there
         self._boarding = [True]
+        self._start: dict[str, str] = {}
 
     def board(self) -> bool:
         """True for the first thread that asks: that one drives this worker.
@@ -144,6 +189,10 @@ class Worker:
             return self._boarding.pop()
         except IndexError:
             return False
+
+    def claim_start(self, who: str) -> bool:
+        """Did its driver open it in time, or did the watchdog give it up? The first who asks."""
+        return self._start.setdefault("claimed by", who) == who
 
     def __repr__(self) -> str:
         return f"<Worker {self.slot}.{self.generation} {self.state}>"

@@ -18,6 +18,7 @@ __all__ = ["EvictionCause", "WorkerCache"]
 
 # Why an entry went: for room, its time was up, another was put in its place, it was taken out.
 EvictionCause = Literal["size", "ttl", "replaced", "deleted"]
+_NO_EVICTIONS: dict[str, int] = dict.fromkeys(get_args(EvictionCause), 0)
 _REQUIRED: Any = object()
 
 
@@ -55,7 +56,7 @@ class WorkerCache(MutableMapping[Hashable, Any]):
         self._expiries: list[tuple[float, int, Hashable]] = []
         self._numbers = count()
         self._bytes = self._hits = self._misses = 0
-        self._evictions: dict[str, int] = dict.fromkeys(get_args(EvictionCause), 0)
+        self._evictions = _NO_EVICTIONS.copy()
 
     @property
     def currsize(self) -> int:

@@ -10,6 +10,8 @@ from recyclepool.units import Duration, Size, parse_duration
 
 __all__ = ["Limits"]
 
+LEAST_TEARDOWN = 1.0  # seconds: one that has nothing to tear down needs its moment, too
+
 _LATER = ("memory", "memory_hard", "pool_memory", "memory_samples", "sample_every")
 
 
@@ -101,7 +103,7 @@ class Limits:
             jitter=self.jitter,
             grace=grace,
             start_timeout=_seconds(self.start_timeout),
-            teardown=grace,
+            teardown=max(grace, LEAST_TEARDOWN),
             surge=self.max_surge,
             max_abandoned=self.max_abandoned,
             report_only=self.report_only,
