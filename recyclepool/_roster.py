@@ -212,8 +212,8 @@ class Roster:
             self.failures += not self.held_back
             self._move(worker, State.STOPPED)
             self.wanted = min(self.wanted, len(self.active()))
+            self.held_back = len(self.workers) > 1  # with nobody alive the next submit tries
         self._gone(worker)
-        self.held_back = bool(self.workers)
 
     def resume(self) -> None:
         """Try again to start workers."""

@@ -1,0 +1,305 @@
+"""The lives of workers: from a thread's start to its end, or to the day it is given up.
+
+All of it is done with the engine's lock held, and may be done twice: see ``_orders``. What is to be
+done the roster decides.
+
+Starting a thread is done with the lock held: it is none of foreign code's business, and whoever
+orders something meanwhile does not wait. Foreign code (callbacks, hooks, subscribers) runs when the
+lock is free, on threads of its own.
+"""
+
+import threading
+from collections.abc import Callable
+from math import inf
+from time import monotonic
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from recyclepool._clearing import fail_queue
+from recyclepool._dispatch import Dispatch
+from recyclepool._driver import drive
+from recyclepool._future import Future, name_of
+from recyclepool._gate import wake
+from recyclepool._news import News, text_of
+from recyclepool._roster import Roster
+from recyclepool._rules import Rules
+from recyclepool._stacks import stack_of
+from recyclepool._teller import Teller, daemons_allowed
+from recyclepool._waits import Waits
+from recyclepool._worker import Books, Doom, Tally, Worker
+from recyclepool.backends import BackendFactory, Hooks
+from recyclepool.cache import WorkerCache
+from recyclepool.errors import TaskTimeoutError, WorkerStartError
+from recyclepool.states import Reason, State
+
+if TYPE_CHECKING:
+    from recyclepool._watchdog import Watchdog
+
+__all__ = ["Settings", "Staff"]
+
+FIRST_NUDGE = 0.01  # seconds after which a task that swallowed its abort gets another; doubles
+FIRST_PAUSE, LONGEST_PAUSE = 0.1, 30.0  # seconds between starts that fail; doubles
+
+
+class Settings(NamedTuple):
+    """What a pool was made with, checked."""
+
+    name: str
+    size: int
+    min_workers: int
+    thread_names: str
+    backend: BackendFactory
+    isolated: bool
+    cache: int
+    rules: Rules = Rules()
+    initializer: Callable[..., object] | None = None
+    initargs: tuple[Any, ...] = ()
+    finalizer: Callable[[], object] | None = None
+    clock: Callable[[], float] = monotonic
+    new_thread: Callable[..., threading.Thread] = threading.Thread
+
+
+class Staff:
+    """The workers of a pool, and what is written about them."""
+
+    def __init__(self, settings: Settings, on_last_task: Callable[[Worker], None]) -> None:
+        self.settings = settings
+        self.rules = settings.rules
+        self.news = News(settings.name, settings.thread_names, self)
+        self._hooks = Hooks(
+            settings.initializer,
+            settings.initargs,
+            settings.finalizer,
+            settings.isolated,
+            on_last_task,
+        )
+        self.set_up(settings.size)
+
+    def set_up(self, size: int) -> None:
+        """Nobody is here, and nothing has happened."""
+        settings, rules = self.settings, self.rules
+        self.roster = Roster(
+            size, self._new_worker, settings.min_workers, rules.surge, rules.max_abandoned
+        )
+        self.dispatch = self.new_dispatch()
+        self.outside = Tally()  # what was settled without a worker
+        self.books = Books((self.outside,))
+        self.teller = Teller(settings.thread_names, self)
+        self.waits = Waits(self.teller)
+        self.launch_error: WorkerStartError | None = None
+        self.watchdog: Watchdog | None = None
+        if rules != Rules(tasks=rules.tasks, surge=rules.surge):
+            self.need_watchdog()
+
+    def want_worker(self) -> None:
+        """A task found nobody: any thread."""
+        raise NotImplementedError
+
+    def look(self) -> None:
+        """Have the watchdog look: any thread."""
+        raise NotImplementedError
+
+    def new_dispatch(self) -> Dispatch:
+        """That of the next epoch."""
+        dispatch = Dispatch(self.want_worker)
+        dispatch.vacancies = self.roster.vacancies()
+        return dispatch
+
+    def need_watchdog(self) -> None:
+        """Something is to be done in time."""
+        if self.watchdog is None:
+            from recyclepool._watchdog import Watchdog
+
+            self.watchdog = Watchdog(self)
+
+    def demand(self) -> None:
+        """Look at the queue. A vacancy is visible before that: a task that comes later sees it."""
+        dispatch, roster = self.dispatch, self.roster
+        dispatch.vacancies = roster.vacancies()
+        roster.demand(len(dispatch.queue))
+        if dispatch.queue and dispatch.idle:
+            dispatch.look()
+
+    def _new_worker(self, slot: int, generation: int) -> Worker:
+        settings, rules = self.settings, self.rules
+        worker = Worker(
+            slot,
+            generation,
+            self.dispatch,
+            cache=WorkerCache(settings.cache),
+            born=settings.clock(),
+            last_task=rules.tasks,
+            watch=self.watchdog if rules.patience < inf else None,
+        )
+        worker.backend = settings.backend(worker, self._hooks)
+        return worker
+
+    def _jitter(self) -> float:
+        from random import random  # for those who have a limit: it takes its time to import
+
+        return self.rules.jitter * random()
+
+    def launch(self, worker: Worker) -> None:
+        """Start its thread. Broken off and done again it may get two: the first to board drives."""
+        self.books = self.books.opened(worker.tally)
+        settings = self.settings
+        name = f"{settings.thread_names}_{worker.slot}"
+        thread = settings.new_thread(
+            target=drive, args=(worker, self), name=name, daemon=daemons_allowed()
+        )
+        if worker.thread is None:
+            worker.thread = thread
+        try:
+            thread.start()
+        except RuntimeError as error:
+            if not worker.board():
+                worker.launched = True
+                return
+            self.roster.not_launched(worker)
+            self.books = self.books.closed_for(worker.tally)
+            self.launch_error = WorkerStartError(f"no thread can be started: {error}")
+            self.launch_error.__cause__ = error
+            if not self.roster.workers:
+                fail_queue(self.dispatch, self.launch_error, self.outside, self.teller)
+            self._report_failed_start(worker, self.launch_error)
+        else:
+            self.launch_error = None
+        worker.launched = True
+
+    def opened(self, worker: Worker) -> None:
+        """It could take tasks."""
+        self.roster.ready(worker)
+        if worker in self.roster.workers and worker.state is not State.RETIRING:
+            now, age = self.settings.clock(), self.rules.age
+            worker.idle_since = now  # it was not idle while it started
+            if age < inf:
+                worker.expires = now + age * (1 - self._jitter())
+            self.news.ready(worker, now - worker.born)
+
+    def not_started(self, worker: Worker, failure: WorkerStartError) -> None:
+        """It could not be opened."""
+        self.books = self.books.closed_for(worker.tally)
+        if worker in self.roster.abandoned:
+            self.roster.left(worker)  # late: it was given up
+            return
+        self.roster.start_failed(worker, failure)
+        self._report_failed_start(worker, failure)
+
+    def _report_failed_start(self, worker: Worker, error: WorkerStartError) -> None:
+        """Who waits for that worker waits no more; the next try comes after a pause."""
+        roster = self.roster
+        pause = self.start_pause() if roster.held_back else None
+        if pause is not None:
+            self.need_watchdog()
+        self.news.start_failed(worker, text_of(error), roster.failures, pause)
+        self.waits.fail(worker.slot, error)
+        if not roster.serving():
+            self.demand()
+
+    def start_pause(self) -> float:
+        """How long to wait until a start that failed is tried again."""
+        pause = FIRST_PAUSE * 2.0 ** min(self.roster.failures - 1, 20)
+        return min(LONGEST_PAUSE, pause) * (1 + self._jitter())
+
+    def make_due(self, worker: Worker, reason: Reason, why: str) -> None:
+        if self.rules.report_only and reason is Reason.AGE:
+            self.news.due(worker, reason, why, report_only=True)
+        elif self.roster.make_due(worker, reason):
+            worker.why = why
+            self.news.due(worker, reason, why)
+
+    def retire_now(self, worker: Worker, reason: Reason, why: str = "") -> None:
+        """It goes. With the lock held."""
+        if worker.leaving is None:
+            if reason is not worker.due:
+                worker.why = why
+            worker.leaving = reason  # DISPATCH 7: mark, then take out
+        if worker.state in (State.STARTING, State.SERVING):
+            worker.retired_at = self.settings.clock()
+        self.roster.retire(worker, worker.leaving)
+        if worker.dispatch.rouse(worker):
+            self._note_vacated(worker)
+        self.demand()
+
+    def _note_vacated(self, worker: Worker) -> None:
+        if not worker.vacated:
+            worker.vacated_at = self.settings.clock()
+            self.roster.vacate(worker)
+
+    def vacated(self, worker: Worker, lost: BaseException | None) -> None:
+        """It runs no task any more."""
+        if lost is not None:
+            self.news.lost(worker, lost)
+        self._note_vacated(worker)
+        self.retire_now(worker, Reason.CLOSE if lost is None else Reason.LOST)
+
+    def gone(self, worker: Worker) -> None:
+        """Its thread ends."""
+        if worker in self.roster.workers:
+            now = self.settings.clock()
+            self.news.retired(worker, now - worker.born, now - worker.retired_at)
+        self.roster.left(worker)
+        self.books = self.books.closed_for(worker.tally)
+        self.demand()
+
+    def give_up(self, worker: Worker, start_error: WorkerStartError | None = None) -> None:
+        """Give it up. Should its code return some day, it leaves, and nobody notices."""
+        if worker.launched and not worker.thread.is_alive():
+            return  # it has just left, and its order to say so is given
+        if worker in self.roster.workers:
+            name, stack = name_of(worker.gate.task), stack_of(worker.gate.thread_id)
+            worker.given_up = (name, stack)
+            if worker not in worker.dispatch.given_up:
+                worker.dispatch.given_up.append(worker)
+            self.news.abandoned(worker, name, stack)
+        if worker.leaving is None:
+            worker.leaving = Reason.LOST
+        worker.stopping.set()
+        self.roster.abandon(worker, start_error)
+        wake(worker.admission)
+        if start_error is not None:
+            self._report_failed_start(worker, start_error)
+        self.demand()
+
+    # -- stopping what runs -----------------------------------------------------------------------
+
+    def stop(
+        self, worker: Worker, task: Future[Any], error: Exception, reason: Reason, why: str
+    ) -> None:
+        """Its task is to have its end at once. The rest concerns only the worker: it goes.
+
+        Nudged by the watchdog until its grace is over; at an end, by who waits for that.
+        """
+        if worker.gate.task is not task:
+            return  # it has its end, and the worker another
+        self.retire_now(worker, reason, why)  # GATE 7
+        if worker.doom is None or worker.doom.task is not task:
+            now, ends = self.settings.clock(), reason is Reason.CLOSE
+            grace, pause = (inf, inf) if ends else (self.rules.grace, FIRST_NUDGE)
+            worker.doom = Doom(task, error, reason, now + grace, now, pause)
+            if not ends:
+                self.need_watchdog()
+        self.nudge(worker)
+
+    def nudge(self, worker: Worker) -> None:
+        """Settle what it runs, once, and ask that to end: it may have swallowed what was raised."""
+        doom, backend, now = worker.doom, worker.backend, self.settings.clock()
+        if doom is None or backend is None:
+            return
+        task, error = doom.task, doom.error
+        if task.settle(None, error):
+            if isinstance(error, TaskTimeoutError):
+                self.outside.timed_out += 1
+                name, ran = name_of(task), now - worker.task_started
+                self.news.timed_out(worker, name, doom.reason, ran)
+            else:
+                self.outside.aborted += 1
+            self.teller.add(task)
+        worker.stopping.set()
+        backend.interrupt(task)
+        worker.doom = doom._replace(nudge_at=now + doom.pause, pause=doom.pause * 2)
+
+    def cut_off(self, worker: Worker, task: Future[Any], error: Exception) -> None:
+        """It was cancelled while it ran: see cancel()."""
+        self.outside.aborted += 1
+        self.teller.add(task)
+        self.stop(worker, task, error, Reason.MANUAL, "its task was cancelled while it ran")
