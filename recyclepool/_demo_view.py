@@ -3,39 +3,57 @@
 The cursor is hidden only within one write, so that there is no way out that leaves it hidden.
 """
 
+import logging
 import os
 import shutil
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import FrameType
-from typing import TextIO
+from typing import Protocol, TextIO
 
-from recyclepool.events import PoolStats, WorkerStats
+from recyclepool.events import (
+    Event,
+    PoolClosed,
+    PoolStats,
+    Reason,
+    TaskTimedOut,
+    WorkerDue,
+    WorkerReady,
+    WorkerRetired,
+    WorkerStats,
+)
 
 __all__ = [
     "Frame",
     "Interrupted",
     "Screen",
     "Stop",
+    "Story",
+    "Who",
     "about_the_gil",
     "details",
     "line",
+    "named",
     "reasons",
     "table",
+    "who",
 ]
 
 HIDE_CURSOR, SHOW_CURSOR = "\x1b[?25l", "\x1b[?25h"
 CLEAR_BELOW, CLEAR_RIGHT = "\x1b[J", "\x1b[K"
 BOLD, DIM, RED, GREEN, YELLOW, PLAIN = "1", "2", "31", "32", "33", ""
 COLOURS = {"serving": GREEN, "starting": YELLOW, "retiring": YELLOW, "abandoned": RED}
-RANK = {"serving": 0, "starting": 1, "retiring": 2}  # who stands for a slot that has several
-FIXED = 43  # columns of a slot's row that are neither its task nor its past
-ROOM_FOR_OTHERS = 6  # lines of a table that are no slots, and the one that the cursor rests on
+STATE = len("serving, due: manual")
+FIXED = 30 + STATE  # columns of a worker's row that are neither its task nor its slot's past
+ROOM_FOR_OTHERS = 6  # lines of a table that are no workers, and the one that the cursor rests on
+MOST_NEWS = 15  # lines
 
 Piece = tuple[str, str]  # a text and its colour
+Who = tuple[int, int]  # a worker: slot and generation
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +66,7 @@ class Frame:
     total: int
     seconds: float
     limit: int
-    now: Mapping[int, str]  # slot -> what its worker works on, or did
+    now: Mapping[Who, str]  # what each worker works on, or did
     left: Mapping[int, Sequence[str]]  # slot -> why its workers went, the latest first
 
     @property
@@ -60,6 +78,96 @@ class Frame:
         """Seconds that a task lay in the queue, on average."""
         wait = self.stats.wait
         return wait.sum / wait.count if wait.count else 0.0
+
+
+class _Worker(Protocol):
+    @property
+    def slot(self) -> int: ...
+    @property
+    def generation(self) -> int: ...
+
+
+def who(worker: _Worker) -> Who:
+    """Which worker this is, or which one an event is about."""
+    return worker.slot, worker.generation
+
+
+def named(worker: Who) -> str:
+    """As the log calls it: slot and generation."""
+    return "{}.{}".format(*worker)
+
+
+class Story:
+    """What a pool told of itself. Its events' thread adds to it, the others read."""
+
+    def __init__(self, pool: str) -> None:
+        self._about = f"pool {pool!r}: "
+        self._events: list[Event] = []
+        self._closed = threading.Event()
+        self._read = self._shown = 0
+
+    def add(self, event: Event) -> None:
+        """For subscribe()."""
+        self._events.append(event)
+        if isinstance(event, PoolClosed):
+            self._closed.set()
+
+    def wait_closed(self) -> None:
+        """All is told of an epoch that is over; the next is waited for anew."""
+        self._closed.wait(5.0)
+        self._closed.clear()
+
+    def news(self) -> list[str]:
+        """A line for what is worth one and was not told yet. That workers come and go is not."""
+        events = self._events[self._read :]
+        self._read += len(events)
+        lines = [line for line in map(self._line, events) if line]
+        shown = lines[: max(0, MOST_NEWS - self._shown)]
+        self._shown += len(shown)
+        return shown
+
+    def _line(self, event: Event) -> str:
+        if isinstance(event, WorkerRetired):
+            return self._farewell(event)
+        return str(event).removeprefix(self._about) if event.level >= logging.WARNING else ""
+
+    def _farewell(self, event: WorkerRetired) -> str:
+        """Of who went at the end of its tasks, as most do, only if it was to go anyway."""
+        reason, why = event.reason, event.why
+        if reason is Reason.CLOSE:
+            return ""
+        if reason is Reason.TASKS:
+            if who(event) not in self.due(Reason.MANUAL):
+                return ""
+            why = "before its successor was ready"
+        return f"worker {named(who(event))} retired: {reason}: {why}; {event.tasks} tasks"
+
+    def gone(self) -> dict[Who, WorkerRetired]:
+        """Who retired, in that order."""
+        return {who(e): e for e in self._events.copy() if isinstance(e, WorkerRetired)}
+
+    def left(self) -> dict[int, list[str]]:
+        """Why the workers of each slot went, the latest first."""
+        reasons: dict[int, list[str]] = {}
+        for event in reversed(self.gone().values()):
+            reasons.setdefault(event.slot, []).append(event.reason)
+        return reasons
+
+    def due(self, reason: Reason) -> list[Who]:
+        """Who was to be replaced for that reason."""
+        due = (e for e in self._events.copy() if isinstance(e, WorkerDue))
+        return [who(event) for event in due if event.reason is reason]
+
+    def follower(self, worker: Who) -> WorkerReady | None:
+        """Who came next in its slot."""
+        ready = (e for e in self._events.copy() if isinstance(e, WorkerReady))
+        after = (e for e in ready if e.slot == worker[0] and e.generation > worker[1])
+        return next(after, None)
+
+    def timed_out(self, worker: Who) -> TaskTimedOut | None:
+        """The end of its task, if that ran for too long."""
+        events = (e for e in self._events.copy() if isinstance(e, TaskTimedOut))
+        return next((event for event in events if who(event) == worker), None)
 
 
 def reasons(recycles: Mapping[str, int]) -> str:
@@ -80,10 +188,10 @@ def about_the_gil() -> str:
     """Why the pool is not faster; or, on a free-threaded build, why it may be."""
     if getattr(sys, "_is_gil_enabled", lambda: True)():
         return (
-            "Threads share the GIL, and each new worker begins with a cold cache:\n"
+            "Threads share the GIL, and each new worker fills its cache anew:\n"
             "this shows recycling, not speed-up."
         )
-    return "Without the GIL threads share the work; each new worker begins with a cold cache."
+    return "Without the GIL threads share the work; each new worker fills its cache anew."
 
 
 def line(frame: Frame) -> str:
@@ -98,51 +206,72 @@ def line(frame: Frame) -> str:
 
 
 def table(frame: Frame, width: int, height: int, *, colour: bool, blocks: bool) -> list[str]:
-    """The picture as lines of at most `width` columns, fewer than `height` of them."""
-    slots = range(frame.stats.max_workers)
-    room = max(2, height - ROOM_FOR_OTHERS)
-    shown = slots if len(slots) <= room else slots[: room - 1]
+    """The picture as lines of at most `width` columns, fewer than `height` of them.
+
+    What grows and shrinks is below: the rows of the workers, of which a slot has two for a while.
+    """
     now = max(12, min(40, (width - FIXED) // 2))
+    workers = _rows(frame, now, width - FIXED - now)
+    room = max(2, height - ROOM_FOR_OTHERS)
+    if len(workers) > room:
+        workers[room - 1 :] = [[(f" and {len(workers) - room + 1} more", DIM)]]
     rows: list[list[Piece]] = [
         [(frame.title, BOLD)],
-        [(f"slot   gen  state       tasks  {'now':<{now}}  {'':>7}  why the last went", DIM)],
-        *(_row(frame, slot, now, width - FIXED - now) for slot in shown),
+        _progress(frame, width, blocks=blocks),
+        [(f"left so far: {reasons(frame.stats.recycles)}", PLAIN)],
+        [
+            (
+                f"worker  {'state':<{STATE}}  {'tasks':>7}  {'now':<{now}}  {'':>7}  why they left",
+                DIM,
+            )
+        ],
+        *workers,
     ]
-    if len(shown) < len(slots):
-        rows.append([(f" and {len(slots) - len(shown)} more", DIM)])
-    rows.append(_progress(frame, width, blocks=blocks))
-    rows.append([(f"left so far: {reasons(frame.stats.recycles)}", PLAIN)])
     return [_fit(row, width, colour=colour) for row in rows[: max(1, height - 1)]]
 
 
-def _row(frame: Frame, slot: int, now: int, past: int) -> list[Piece]:
-    """One slot: its worker, the task in `now` columns, and why those before it went in `past`."""
-    worker = _holder(frame.stats.workers, slot)
-    left = ""
-    for reason in frame.left.get(slot, ()):
-        longer = f"{left}, {reason}" if left else reason
-        if len(longer) > past:
-            break
-        left = longer
-    if worker is None:
-        return [(f"{slot:>4}     -  {'-':<9}  {'':>{9 + now}}  {'':>7}  {left}", PLAIN)]
-    name = running = ""
-    if worker.task_running is not None:
-        name = frame.now.get(slot, "")
+def _rows(frame: Frame, now: int, past: int) -> list[list[Piece]]:
+    """Of each slot its workers, the oldest first, or that it is empty."""
+    rows = []
+    for slot in range(frame.stats.max_workers):
+        workers = [worker for worker in frame.stats.workers if worker.slot == slot]
+        left = _past(frame.left.get(slot, ()), past)
+        if not workers:
+            rows.append([(f"{f'{slot}.-':>6}  {'-':<{STATE + now + 20}}  {left}", PLAIN)])
+        for worker in sorted(workers, key=who):
+            rows.append(_row(frame, worker, now, left))
+            left = ""
+    return rows
+
+
+def _row(frame: Frame, worker: WorkerStats, now: int, left: str) -> list[Piece]:
+    """One worker: what it does in `now` columns, and why those before it went."""
+    state, colour = str(worker.state), COLOURS.get(worker.state, PLAIN)
+    if worker.due is not None and state == "serving":
+        state, colour = f"serving, due: {worker.due}", YELLOW
+    name = took = ""
+    since = worker.age if worker.state == "starting" else worker.task_running
+    if since is not None:
+        name = frame.now.get(who(worker), "")
         name = name if len(name) <= now else f"..{name[2 - now :]}"
-        running = f"{worker.task_running * 1000:.0f} ms"
+        took = f"{since * 1000:.0f} ms"
     tasks = f"{worker.tasks}/{frame.limit}"
     return [
-        (f"{slot:>4}  {worker.generation:>4}  ", PLAIN),
-        (f"{worker.state:<9}", COLOURS.get(worker.state, PLAIN)),
-        (f"  {tasks:>7}  {name:<{now}}  {running:>7}  {left}", PLAIN),
+        (f"{named(who(worker)):>6}  ", PLAIN),
+        (f"{state:<{STATE}}", colour),
+        (f"  {tasks:>7}  {name:<{now}}  {took:>7}  {left}", PLAIN),
     ]
 
 
-def _holder(workers: Iterable[WorkerStats], slot: int) -> WorkerStats | None:
-    """A slot's successor and its leaver may both be there: the one that serves is shown."""
-    here = [worker for worker in workers if worker.slot == slot]
-    return min(here, key=lambda worker: RANK.get(worker.state, len(RANK)), default=None)
+def _past(reasons: Iterable[str], room: int) -> str:
+    """As many reasons as there is room for, the latest first."""
+    left = ""
+    for reason in reasons:
+        longer = f"{left}, {reason}" if left else reason
+        if len(longer) > room:
+            break
+        left = longer
+    return left
 
 
 def _progress(frame: Frame, width: int, *, blocks: bool) -> list[Piece]:

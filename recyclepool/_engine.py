@@ -116,7 +116,7 @@ class Engine(Staff):
         if self.rules.report_only:
             self._order(self.news.due, worker, Reason.TASKS, f"{worker.tasks} tasks", True)
             return
-        worker.leaving = Reason.TASKS
+        worker.leaving, worker.why = Reason.TASKS, ""
         self._order(self.retire_now, worker, Reason.TASKS)
 
     def look(self) -> None:
@@ -129,32 +129,30 @@ class Engine(Staff):
     # -- what is done with the lock held ----------------------------------------------------------
 
     def _reconcile(self) -> None:
-        """Carry out what the roster wants now, derived from what is: twice is harmless."""
+        """Carry out what time and the roster want now, derived from what is: twice is harmless."""
         roster = self.roster
-        while True:
-            for worker, reason in roster.superseded():
-                self.retire_now(worker, reason)
-            roster.reconcile()
-            for worker in roster.may_serve():
-                wake(worker.admission)
-                worker.admitted = True
-            for worker in roster.workers.copy():
-                if not worker.launched:
-                    self.launch(worker)
-            self.dispatch.vacancies = roster.vacancies()
-            if roster.broken is not None:
-                self._fail_epoch(roster.broken)
-            if not self._watch():
-                break
+        if self.watchdog is not None:
+            self.watchdog.act()
+        for worker, reason in roster.superseded():
+            self.retire_now(worker, reason)
+        roster.reconcile()
+        for worker in roster.may_serve():
+            wake(worker.admission)
+            worker.admitted = True
+        for worker in roster.workers.copy():
+            if not worker.launched:
+                self.launch(worker)
+        self.dispatch.vacancies = roster.vacancies()
+        if roster.broken is not None:
+            self._fail_epoch(roster.broken)
         if roster.is_over(len(self.dispatch.queue)):
             roster.end()
         self._turn_over()
         self._settle_waits()
+        if self.watchdog is not None:
+            self.watchdog.sleep()
         if self._orders.debug:
             roster.check()
-
-    def _watch(self) -> bool:
-        return self.watchdog is not None and self.watchdog.look()
 
     # -- what callers wait for --------------------------------------------------------------------
 

@@ -32,6 +32,7 @@ __all__ = ["Roster"]
 FAILED_STARTS = 5  # in a row, with nobody serving, break the pool
 
 _ORDER = list(State)
+_ACTIVE = (State.STARTING, State.SERVING)
 
 
 class Roster:
@@ -95,23 +96,36 @@ class Roster:
 
     def vacancies(self) -> int:
         """How many more could be started for a task that finds nobody."""
-        return len(self._vacant_slots()) if self.may_start() else 0
+        if not self.may_start():
+            return 0
+        taken, free, room = self._empty_slots()
+        return max(0, min(room, free + min(taken, max(0, room - free))))
 
-    def _vacant_slots(self) -> list[int]:
+    def _empty_slots(self) -> tuple[int, int, int]:
+        """How many slots are empty but for another's last task, how many are free, and the room."""
+        held = {w.slot for w in self.workers if w.state in _ACTIVE and w.slot < self.size}
+        taken = sum(slot < self.size for slot in self._taken_slots() - held)
+        return taken, self.size - len(held) - taken, self._room()
+
+    def _vacant_slots(self, most: int) -> list[int]:
         """The slots for which a worker may be made now, the lowest first.
 
         Where another's last task still runs, a successor can only wait: it must not use up the room
         that a slot needs in which a task could run at once.
         """
-        held, taken, room = {w.slot for w in self.active()}, self._taken_slots(), self._room()
-        empty = [slot for slot in range(self.size) if slot not in held]
-        waiting = room - sum(slot not in taken for slot in empty)
-        vacant = []
-        for slot in empty:
+        held, taken = {w.slot for w in self.workers if w.state in _ACTIVE}, self._taken_slots()
+        _, free, room = self._empty_slots()
+        waiting, most = room - free, min(room, most)
+        vacant: list[int] = []
+        for slot in range(self.size):
+            if len(vacant) >= most:
+                break
+            if slot in held:
+                continue
             waiting -= slot in taken
             if slot not in taken or waiting >= 0:
                 vacant.append(slot)
-        return vacant[: max(0, room)]
+        return vacant
 
     def _room(self) -> int:
         """How many more may live."""
@@ -155,7 +169,7 @@ class Roster:
             return
         missing = self.wanted - len(self.holders() | self.starters())
         if missing > 0:
-            for slot in self._vacant_slots()[:missing]:
+            for slot in self._vacant_slots(missing):
                 self._add(slot)
         starters = self.starters()
         due = [
@@ -164,8 +178,8 @@ class Roster:
             if w.due is not None and w.state is State.SERVING and w.slot not in starters
         ]
         if due:
-            held = self.holders() | starters
-            spare = self._room() - sum(slot not in held for slot in range(self.size))
+            taken, free, room = self._empty_slots()
+            spare = room - free - taken
             for worker in due[: max(0, spare)]:
                 self._add(worker.slot)
 
@@ -223,7 +237,7 @@ class Roster:
         """It is to be replaced, and serves until its successor is ready. True: from now on."""
         if self.state is not PoolState.OPEN or worker.due is not None:
             return False
-        if worker.state not in (State.STARTING, State.SERVING):
+        if worker.state not in _ACTIVE:
             return False
         worker.due = reason
         return True
@@ -252,7 +266,7 @@ class Roster:
 
     def retire(self, worker: Worker, reason: Reason) -> None:
         """THE way out: it takes no further task, and its slot is vacant."""
-        if worker.state in (State.STARTING, State.SERVING):
+        if worker.state in _ACTIVE:
             worker.reason = reason
             self.recycles[reason] = self.recycles.get(reason, 0) + 1
             self._move(worker, State.RETIRING)

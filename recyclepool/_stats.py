@@ -50,6 +50,8 @@ def snapshot(engine: Engine) -> PoolStats:
         aborted=tally.aborted,
         abandoned=len(roster.abandoned),
         rejected=engine.rejected,
+        events_dropped=engine.news.dropped,
+        callback_errors=engine.news.callback_errors,
         failed_starts=roster.failed_starts,
         recycles={str(reason): count for reason, count in roster.recycles.items()},
         utilization=busy / roster.size,

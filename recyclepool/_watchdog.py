@@ -1,13 +1,13 @@
 """WATCH: what time asks for, and the one thread that sleeps until then.
 
 ``next_deadline`` says what time asks of one worker; pure. After each order, with its lock held, the
-engine has the ``Watchdog`` look at all of them, and do what is due. The watchdog's thread only
-sleeps until the soonest deadline, and orders a look: it decides nothing and runs no foreign code.
-There is no thread while there is no deadline.
+engine has the ``Watchdog`` look at all of them, and do what is due, each thing once. The watchdog's
+thread only sleeps until the soonest deadline, and orders a look: it decides nothing and runs no
+foreign code. There is no thread while there is no deadline.
 
 A worker that falls idle or takes its next task tells nobody. Its deadlines are found all the same:
 
-1. ``look`` sets ``until`` to infinity, THEN looks at the workers, then sets ``until`` to the
+1. ``sleep`` sets ``until`` to infinity, THEN looks at the workers, then sets ``until`` to the
    soonest deadline. For a worker that is busy that is at most ``patience`` from now, whatever it
    runs by then: a task that starts later has a later deadline.
 2. A worker that was idle shows that it is not (``resting``), THEN reads ``until``
@@ -187,31 +187,39 @@ class Watchdog:
 
     # -- with the engine's lock held --------------------------------------------------------------
 
-    def look(self) -> bool:
-        """Do what is due by now, and sleep until there is more. True: something was done."""
-        self.until = inf  # WATCH 1
-        acted, soonest, now = False, inf, monotonic()
+    def act(self) -> None:
+        """Do what is due by now, once: what cannot be done yet is looked at again in a moment."""
         try:
             now = self._clock()
-            acted = self._resume(now)
-            soonest = self._resume_at
+            self._resume(now)
             for worker in self._engine.roster.workers.copy():
                 deadline = self._next_deadline(worker, now)
                 if deadline.when <= now:
-                    acted = self._act(worker, deadline, now) or acted
-                    deadline = self._next_deadline(worker, now)
-                soonest = min(soonest, max(deadline.when, now + LEAST_PAUSE))
+                    self._act(worker, deadline, now)
         except Exception as error:
-            # A clock or a policy that fails is told of once, and tried again and again.
-            soonest = now + 1.0
-            if not self._failed:
-                self._failed = True
-                self._engine.news.watchdog_failed(error)
-        self._sleep_until(soonest, now)
-        return acted
+            self._report(error)
 
-    def _resume(self, now: float) -> bool:
-        """Starts that failed are tried again after a pause. True: now."""
+    def sleep(self) -> None:
+        """Come again when there is something to do."""
+        self.until = inf  # WATCH 1
+        now = monotonic()
+        try:
+            now = self._clock()
+            deadlines = [self._next_deadline(w, now).when for w in self._engine.roster.workers]
+            soonest = min([self._resume_at, *deadlines])
+        except Exception as error:
+            soonest = now + 1.0
+            self._report(error)
+        self._sleep_until(max(soonest, now + LEAST_PAUSE), now)
+
+    def _report(self, error: Exception) -> None:
+        """A clock or a policy fails. That is told once, and tried again and again."""
+        if not self._failed:
+            self._failed = True
+            self._engine.news.watchdog_failed(error)
+
+    def _resume(self, now: float) -> None:
+        """Starts that failed are tried again after a pause."""
         roster = self._engine.roster
         if not roster.held_back:
             self._resume_at = inf
@@ -221,22 +229,17 @@ class Watchdog:
             self._resume_at = inf
             roster.resume()
             self._engine.demand()
-            return True
-        return False
 
     def _next_deadline(self, worker: Worker, now: float) -> Deadline:
         roster = self._engine.roster
         aging, shrinking = roster.state is PoolState.OPEN, roster.may_shrink()
         return next_deadline(worker, self._engine.rules, now, aging=aging, shrinking=shrinking)
 
-    def _act(self, worker: Worker, deadline: Deadline, now: float) -> bool:
-        """Do what time asks for. False: it changed nothing."""
+    def _act(self, worker: Worker, deadline: Deadline, now: float) -> None:
         engine, act = self._engine, deadline.act
         if act is Act.NOT_READY:
-            return self._give_up_start(worker)
-        if act is Act.IDLE:
-            return self._let_go(worker)
-        if act is Act.TIMEOUT or act is Act.HANG:
+            self._give_up_start(worker)
+        elif act is Act.TIMEOUT or act is Act.HANG:
             self._time_out(worker, deadline, now)
         elif act is Act.NUDGE:
             engine.nudge(worker)
@@ -245,9 +248,10 @@ class Watchdog:
         elif act is Act.AGE:
             worker.expires = inf
             engine.make_due(worker, Reason.AGE, f"{format_duration(now - worker.born)} old")
-        return act is not Act.LOOK and act is not Act.NUDGE
+        elif act is Act.IDLE:
+            self._let_go(worker)
 
-    def _give_up_start(self, worker: Worker) -> bool:
+    def _give_up_start(self, worker: Worker) -> None:
         """It takes too long to start. One that is ready by now, and about to say so, stays."""
         engine = self._engine
         allowed = format_duration(engine.rules.start_timeout)
@@ -257,11 +261,8 @@ class Watchdog:
             engine.news.start_failed(worker, str(error), engine.roster.failures, None)
         elif worker.claim_start("watchdog"):
             engine.give_up(worker, error)
-        else:
-            return False
-        return True
 
-    def _let_go(self, worker: Worker) -> bool:
+    def _let_go(self, worker: Worker) -> None:
         """An idle worker goes, and nobody follows. One that is about to take a task stays."""
         engine, why = self._engine, f"idle for {format_duration(self._engine.rules.idle)}"
         if engine.rules.report_only:
@@ -270,9 +271,6 @@ class Watchdog:
         elif worker.dispatch.rouse(worker):
             engine.roster.shrink()
             engine.retire_now(worker, Reason.IDLE, why)
-        else:
-            return False
-        return True
 
     def _time_out(self, worker: Worker, deadline: Deadline, now: float) -> None:
         engine, task, rules = self._engine, deadline.task, self._engine.rules

@@ -7,7 +7,10 @@ after another, and the two results have to be equal: nothing lost, nothing twice
 - Pass 1, *read*, parses each file. Its workers count identifiers for themselves and hand the count
   over when they retire, so that the total is right only if every one retired, and once.
 - Pass 2, *link*, looks up each name that a file uses of other modules. What it looks into is parsed
-  once by each worker and kept in its cache.
+  once by each worker and kept in its cache; what most files use, before its first task.
+
+Two things are planted that a pool has to cope with: in pass 1 a task that spins for ever, which is
+to time out and take nothing with it but its worker; in the middle of pass 2 a soft restart.
 """
 
 import ast
@@ -17,17 +20,31 @@ import sys
 import sysconfig
 import time
 from collections import Counter
-from collections.abc import Generator, Mapping, MutableMapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, MutableMapping
 from concurrent.futures import Future, wait
-from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import partial
+from math import inf
 from pathlib import Path
 from threading import Lock
-from typing import Any
+from typing import Any, Never
 
-from recyclepool import Limits, RecyclePool, current_worker, per_worker
-from recyclepool._demo_view import Frame, Interrupted, Screen, Stop, about_the_gil, details, reasons
+from recyclepool import Limits, RecyclePool, TaskTimeoutError, current_worker, per_worker
+from recyclepool._demo_view import (
+    Frame,
+    Interrupted,
+    Screen,
+    Stop,
+    Story,
+    Who,
+    about_the_gil,
+    details,
+    named,
+    reasons,
+    who,
+)
+from recyclepool._gate import GatedLock
+from recyclepool.events import PoolStats, Reason
 
 __all__ = ["compare", "run", "sources"]
 
@@ -37,9 +54,15 @@ PACKAGES = """
 """
 LARGEST = 40_000  # bytes: ast.parse holds the GIL until it is done
 FEWEST = 50  # files
+MOST_USED = """
+    os warnings re io types functools weakref socket contextlib abc email signal
+"""
 # 3.11 counts the depth of all parsers in one place. A garbage collection amid one may let another
 # thread in, and the count is wrong then: "AST constructor recursion depth mismatch".
-PARSING = Lock() if sys.version_info < (3, 12) else nullcontext()
+PARSING = GatedLock(Lock()) if sys.version_info < (3, 12) else None  # no abort leaves it held
+HANG = 2.0  # seconds: an honest task says that it is alive every few milliseconds of its own time
+STEPS = 500  # nodes of a tree from one sign of life to the next
+PATIENCE = 30.0  # seconds until the planted task is cancelled: then its limit does not work
 REDRAW_EVERY = 0.1
 PASSES = {
     "read": "pass 1 of 2: parse each file",
@@ -47,6 +70,7 @@ PASSES = {
 }
 OK = "OK: the same as the sequential run, nothing lost, nothing twice."
 NOT_OK = "NOT the same as the sequential run."
+NOT_AS_PLANNED = "NOT OK: the same as the sequential run, but what was planted went wrong."
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,8 +116,28 @@ def sources(root: Path) -> dict[str, Source]:
 
 
 def _tree(text: bytes) -> ast.Module:
-    with PARSING:
+    if PARSING is None:
         return ast.parse(text)
+    while not PARSING.acquire(True, REDRAW_EVERY):
+        _alive()  # to wait for the others is not to hang
+    try:
+        return ast.parse(text)
+    finally:
+        PARSING.release()
+
+
+def _nodes(tree: ast.AST) -> Iterator[ast.AST]:
+    for number, node in enumerate(ast.walk(tree)):
+        if number % STEPS == 0:
+            _alive()
+        yield node
+
+
+def _alive() -> None:
+    """Limits(hang=) counts from here anew. Without a pool there is nobody to tell."""
+    worker = current_worker(None)
+    if worker is not None:
+        worker.heartbeat()
 
 
 def read(source: Source, identifiers: Counter[str]) -> Record:
@@ -101,7 +145,7 @@ def read(source: Source, identifiers: Counter[str]) -> Record:
     text = source.path.read_bytes()
     kinds: Counter[str] = Counter()
     shape = hashlib.sha256()
-    for node in ast.walk(_tree(text)):
+    for node in _nodes(_tree(text)):
         kind = type(node).__name__
         kinds[kind] += 1
         shape.update(kind.encode())
@@ -138,7 +182,7 @@ def _parse(source: Source) -> Names:
     used: list[tuple[str, str]] = []
     known: dict[str, str] = {}
     attributes: list[tuple[str, str]] = []
-    for node in ast.walk(tree):
+    for node in _nodes(tree):
         if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
             attributes.append((node.value.id, node.attr))
         elif isinstance(node, ast.Import):
@@ -160,14 +204,6 @@ def _parse(source: Source) -> Names:
         else:
             nodes += ast.iter_child_nodes(node)
     return Names(frozenset(defined), tuple(dict.fromkeys(used)), "*" in defined)
-
-
-@dataclass(frozen=True, slots=True)
-class Farewell:
-    slot: int
-    reason: str
-    hits: int
-    misses: int
 
 
 @dataclass(slots=True)
@@ -201,8 +237,10 @@ class Crew:
     def __init__(self, files: Mapping[str, Source]) -> None:
         self.files = files
         self.outcome = Outcome()
-        self.gone: list[Farewell] = []
-        self.now: dict[int, str] = {}  # slot -> what its worker reads or links
+        self.now: dict[Who, str] = {}  # worker -> what it reads, links or else does
+        self.spun_in: Who | None = None
+        self.links = False  # what a worker warms up for
+        self.hits = self.misses = 0  # of the caches of those who have gone
         self._handing_over = Lock()
         self._identifiers = per_worker(self._count)
 
@@ -214,9 +252,21 @@ class Crew:
         self._begin("link", module)
         return link(self.files[module], self.files, current_worker().cache)
 
+    def spin(self) -> Never:
+        """The planted task. It is not part of the job."""
+        self.spun_in = self._note("planted: spins")
+        while True:
+            pass
+
     def _begin(self, what: str, module: str) -> None:
         self.outcome.ran.append(f"{what} {module}")
-        self.now[current_worker().slot] = module
+        self._note(module)
+
+    def _note(self, now: str) -> Who:
+        worker = current_worker()
+        me = (worker.slot, worker.generation)
+        self.now[me] = now
+        return me
 
     def _count(self) -> Generator[Counter[str], None, None]:
         mine: Counter[str] = Counter()
@@ -224,49 +274,131 @@ class Crew:
         with self._handing_over:
             self.outcome.identifiers.update(mine)
 
-    def left(self) -> dict[int, list[str]]:
-        """Why the workers of each slot went, the latest first."""
-        reasons: dict[int, list[str]] = {}
-        for gone in reversed(self.gone):
-            reasons.setdefault(gone.slot, []).append(gone.reason)
-        return reasons
+    def warm_up(self) -> None:
+        """The pool's initializer: a worker that is to link parses what most files use."""
+        self._note("warming up")
+        for module in MOST_USED.split() if self.links else ():
+            if module in self.files:
+                _names(self.files[module], current_worker().cache)
 
     def farewell(self) -> None:
-        """The pool's finalizer: the worker that leaves says why."""
-        worker = current_worker()
-        cache = worker.cache.stats()
-        self.gone.append(Farewell(worker.slot, str(worker.leaving), cache.hits, cache.misses))
+        """The pool's finalizer: the worker that leaves says what its cache was good for."""
+        cache = current_worker().cache.stats()
+        with self._handing_over:
+            self.hits += cache.hits
+            self.misses += cache.misses
 
 
-def pooled(pool: RecyclePool, crew: Crew, screen: Screen, stop: Stop, limit: int) -> None:
+@dataclass(frozen=True, slots=True)
+class Restart:
+    """The soft restart as its caller saw it."""
+
+    answer: int | str  # how many were replaced, or what went wrong
+    seconds: float
+    before: PoolStats
+    after: PoolStats
+
+    def meanwhile(self, *counters: str) -> int:
+        """How many more tasks are counted after it than before."""
+        return sum(getattr(self.after, name) - getattr(self.before, name) for name in counters)
+
+
+class Pooled:
     """Both passes, each in an epoch of its own: the pool is closed after it, and used again."""
-    outcome = crew.outcome
-    for title, task in zip(PASSES.values(), (crew.read, crew.link), strict=True):
-        began = time.monotonic()
-        futures = []
-        for module in crew.files:
-            stop.check()
-            futures.append(pool.submit(task, module))
-            futures[-1].add_done_callback(partial(_collect, outcome))
-        pending: set[Future[Record]] = set(futures)
+
+    def __init__(
+        self, pool: RecyclePool, crew: Crew, screen: Screen, stop: Stop, tasks_per_worker: int
+    ) -> None:
+        self.story = Story(pool.name)
+        self.planted: Future[Never] | None = None
+        self.restart: Restart | None = None
+        self._pool, self._crew, self._screen, self._stop = pool, crew, screen, stop
+        self._limit = tasks_per_worker
+        self._patience_ends = inf
+        pool.subscribe(self.story.add)
+
+    def run(self) -> None:
+        crew, modules = self._crew, [*self._crew.files]
+        few, half = len(modules) // 8, len(modules) // 2
+
+        self._begin("read")
+        self._submit(crew.read, modules[:few])
+        planted = self._plant()
+        self._submit(crew.read, modules[few:])
+        self._watch([*self._futures, planted])
+        self._end()
+
+        crew.links = True
+        self._begin("link")
+        self._submit(crew.link, modules)
+        self._watch([self._futures[half]])
+        self._restart_softly()
+        self._watch(self._futures)
+        self._end()
+
+    def _begin(self, what: str) -> None:
+        self._title, self._began = PASSES[what], time.monotonic()
+        self._futures: list[Future[Record]] = []
+
+    def _submit(self, task: Callable[[str], Record], modules: Iterable[str]) -> None:
+        for module in modules:
+            self._stop.check()
+            future = self._pool.submit(task, module)
+            future.add_done_callback(partial(_collect, self._crew.outcome))
+            self._futures.append(future)
+
+    def _plant(self) -> Future[Never]:
+        self._screen.say(f"planted: a task that spins for ever; the limit is hang={HANG:g} s")
+        self.planted = self._pool.submit(self._crew.spin)
+        self._patience_ends = time.monotonic() + PATIENCE
+        return self.planted
+
+    def _restart_softly(self) -> None:
+        before, began = self._pool.stats(), time.monotonic()
+        replaced = self._pool.soft_restart()
+        self._screen.say("half of pass 2 is done: soft_restart()")
+        self._show()
+        self._watch([replaced])
+        seconds, error = time.monotonic() - began, replaced.exception()
+        answer = replaced.result() if error is None else repr(error)
+        self.restart = Restart(answer, seconds, before, self._pool.stats())
+
+    def _watch(self, awaited: Iterable[Future[Any]]) -> None:
+        """Show how it goes until all of these have their end."""
+        pending = {*awaited}
         while pending:
             _, pending = wait(pending, timeout=REDRAW_EVERY)
-            stop.check()
-            screen.show(
-                Frame(
-                    title=title,
-                    stats=pool.stats(),
-                    done=len(futures) - len(pending),
-                    total=len(futures),
-                    seconds=time.monotonic() - began,
-                    limit=limit,
-                    now=crew.now,
-                    left=crew.left(),
-                )
+            self._stop.check()
+            if self.planted is not None and time.monotonic() > self._patience_ends:
+                self._pool.cancel(self.planted)
+            self._show()
+
+    def _show(self) -> None:
+        self._tell_news()
+        self._screen.show(
+            Frame(
+                title=self._title,
+                stats=self._pool.stats(),
+                done=sum(future.done() for future in self._futures),
+                total=len(self._futures),
+                seconds=time.monotonic() - self._began,
+                limit=self._limit,
+                now=self._crew.now,
+                left=self.story.left(),
             )
-        report = pool.close()
-        outcome.seconds.append(time.monotonic() - began)
-        screen.say(f"{title}: {outcome.seconds[-1]:.2f} s; closed in {report.seconds:.3f} s")
+        )
+
+    def _tell_news(self) -> None:
+        news = self.story.news()
+        if news:
+            self._screen.say(*news)
+
+    def _end(self) -> None:
+        report, seconds = self._pool.close(), time.monotonic() - self._began
+        self.story.wait_closed()
+        self._tell_news()
+        self._crew.outcome.seconds.append(seconds)
+        self._screen.say(f"{self._title}: {seconds:.2f} s; closed in {report.seconds:.3f} s")
 
 
 def _collect(outcome: Outcome, future: Future[Record]) -> None:
@@ -293,8 +425,54 @@ def compare(expected: Outcome, got: Outcome) -> dict[str, list[str]]:
     }
 
 
-def summary(expected: Outcome, crew: Crew, wrong: Mapping[str, list[str]]) -> str:
-    got, gone = crew.outcome, crew.gone
+def hang(planted: Future[Never] | None, spun_in: Who | None, story: Story) -> tuple[str, bool]:
+    """What became of the planted task and of its worker. True: what was to become of them."""
+    if planted is None or planted.cancelled():
+        return "the task that spins did not start", False
+    error = planted.exception()
+    if not isinstance(error, TaskTimeoutError):
+        ended = f"it returned {planted.result()!r}" if error is None else repr(error)
+        return f"the task that spins did not time out: {ended}", False
+    timed_out = None if spun_in is None else story.timed_out(spun_in)
+    if spun_in is None or timed_out is None:
+        return f"{error!r}, but its worker did not tell of it", False
+    text = f"TaskTimeoutError after {timed_out.seconds:.2f} s in worker {named(spun_in)}"
+    follower = story.follower(spun_in)
+    if follower is None:
+        return f"{text}; nobody followed", False
+    later = follower.at - timed_out.at
+    when = f"{abs(later):.3f} s {'before' if later < 0 else 'later'}"
+    text += f";\n          worker {named(who(follower))} followed, ready {when}"
+    return text, timed_out.reason is Reason.HANG
+
+
+def soft_restart(restart: Restart | None, story: Story) -> tuple[str, bool]:
+    """How the soft restart went. True: all who were there were replaced, and no task failed."""
+    if restart is None:
+        return "there was none", False
+    if isinstance(restart.answer, str):
+        return restart.answer, False
+    due, gone = story.due(Reason.MANUAL), story.gone()
+    replaced = [gone[one] for one in due if one in gone and story.follower(one) is not None]
+    done = restart.meanwhile("completed")
+    failed = restart.meanwhile("failed", "cancelled", "timed_out", "lost", "aborted")
+    text = (
+        f"{len(replaced)} of {len(due)} workers replaced in {restart.seconds:.2f} s "
+        f"({reasons(Counter(str(one.reason) for one in replaced))});\n"
+        f"          meanwhile {done} tasks were completed, {failed} failed"
+    )
+    return text, 0 < len(due) == len(replaced) == restart.answer and not failed
+
+
+def summary(
+    expected: Outcome,
+    crew: Crew,
+    recycles: Mapping[str, int],
+    wrong: Mapping[str, list[str]],
+    planted: tuple[str, str],
+    verdict: str,
+) -> str:
+    got = crew.outcome
     pooled, alone = ([f"{seconds:6.2f} s" for seconds in run.seconds] for run in (got, expected))
     return f"""
               pool   sequential
@@ -302,14 +480,16 @@ def summary(expected: Outcome, crew: Crew, wrong: Mapping[str, list[str]]) -> st
   link    {pooled[1]}     {alone[1]}
 {about_the_gil()}
 
-workers   {len(gone)} came and went: {reasons(Counter(farewell.reason for farewell in gone))}
-cache     {sum(one.hits for one in gone)} hits, {sum(one.misses for one in gone)} misses
+workers   {sum(recycles.values())} came and went: {reasons(recycles)}
+hang      {planted[0]}
+restart   {planted[1]}
+cache     {crew.hits} hits, {crew.misses} misses
 answers   {len(got.answers)} of {len(expected.answers)}: {len(wrong["lost"])} lost, \
 {len(wrong["twice"])} twice, {len(wrong["different"])} different
 counts    {got.identifiers.total()} of {expected.identifiers.total()} identifiers, \
 handed over by each worker when it left
 
-{details(wrong)}{NOT_OK if any(wrong.values()) else OK}"""
+{details(wrong)}{verdict}"""
 
 
 def run(workers: int, tasks_per_worker: int) -> int:
@@ -324,15 +504,21 @@ def run(workers: int, tasks_per_worker: int) -> int:
         )
         return 2
     crew, screen = Crew(files), Screen(sys.stdout)
-    limits = Limits(tasks=tasks_per_worker)
-    pool = RecyclePool(workers, name="demo", limits=limits, finalizer=crew.farewell)
+    pool = RecyclePool(
+        workers,
+        name="demo",
+        limits=Limits(tasks=tasks_per_worker, hang=HANG),
+        initializer=crew.warm_up,
+        finalizer=crew.farewell,
+    )
     screen.say(
         f"{len(files)} files of Python {platform.python_version()}'s standard library; "
         f"{workers} workers, each for {tasks_per_worker} tasks"
     )
     with Stop() as stop:
+        pooled = Pooled(pool, crew, screen, stop, tasks_per_worker)
         try:
-            pooled(pool, crew, screen, stop, tasks_per_worker)
+            pooled.run()
             screen.say("and now without a pool, one after another")
             expected = sequential(files, stop)
         except Interrupted:
@@ -345,5 +531,10 @@ def run(workers: int, tasks_per_worker: int) -> int:
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
     wrong = compare(expected, crew.outcome)
-    screen.say(summary(expected, crew, wrong))
-    return 1 if any(wrong.values()) else 0
+    hung, hung_well = hang(pooled.planted, crew.spun_in, pooled.story)
+    restarted, restarted_well = soft_restart(pooled.restart, pooled.story)
+    right, as_planned = not any(wrong.values()), hung_well and restarted_well
+    verdict = NOT_OK if not right else OK if as_planned else NOT_AS_PLANNED
+    recycles = pool.stats().recycles
+    screen.say(summary(expected, crew, recycles, wrong, (hung, restarted), verdict))
+    return 0 if right and as_planned else 1

@@ -111,6 +111,8 @@ class PoolStats:
     aborted: int
     abandoned: int  # stuck threads that still live
     rejected: int  # submits refused
+    events_dropped: int  # for which subscribers were too slow
+    callback_errors: int  # of subscribers
     failed_starts: int
     recycles: Mapping[str, int]  # reason -> count; "close" counts the workers of every end
     utilization: float  # the share of max_workers that run a task right now
