@@ -173,9 +173,8 @@ class Engine(Staff):
     def _replace(self, slot: int | None, replaced: Replaced, why: str) -> None:
         """Mark who is to be replaced: all who are here now, or the holder of a slot."""
         active = (State.STARTING, State.SERVING)
-        if not replaced.targets:
-            here = [w for w in self.roster.workers if w.state in active]
-            replaced.targets = tuple(w for w in here if slot in (None, w.slot))
+        here = [w for w in self.roster.workers if w.state in active]
+        replaced.aim(w for w in here if slot in (None, w.slot))
         for worker in replaced.targets:
             self.make_due(worker, Reason.MANUAL, why)
         self._add_wait(replaced)

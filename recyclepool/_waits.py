@@ -4,7 +4,7 @@ Each is a future with a question to the roster. The engine asks it after each or
 and nothing is remembered apart: the answer follows from who is here.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from recyclepool._clearing import like
@@ -14,9 +14,12 @@ from recyclepool._gate import here
 from recyclepool._roster import Roster
 from recyclepool._teller import Teller
 from recyclepool._worker import Worker
-from recyclepool.states import Reason, State
+from recyclepool.states import Reason
 
 __all__ = ["Replaced", "Rested", "Started", "Wait", "Waits"]
+
+
+_NO_SUCCESSOR = (Reason.IDLE, Reason.RESIZE)
 
 
 class Wait(Future[int]):
@@ -54,26 +57,35 @@ class Replaced(Wait):
     A task of the pool that waits for it would wait for its own end, and is told so.
     """
 
-    __slots__ = ("_crew", "targets")
+    __slots__ = ("_crew", "_pending", "targets")
 
     def __init__(self, crew: object) -> None:
         super().__init__()
         self._crew = crew
-        self.targets: tuple[Worker, ...] = ()  # decided once, with the engine's lock held
+        self.targets: tuple[Worker, ...] = ()
+        self._pending: tuple[Worker, ...] = ()
+
+    def aim(self, targets: Iterable[Worker]) -> None:
+        """At these: decided once, with the engine's lock held."""
+        if not self.targets:
+            self.targets = self._pending = tuple(targets)
 
     def answer(self, roster: Roster, queued: int) -> int | None:
-        active = roster.active()
-        slots = {target.slot for target in self.targets}
-        coming = any(w.state is State.STARTING and w.slot in slots for w in roster.workers)
-        if coming or any(target in active for target in self.targets):
+        # One by one: whoever follows a target may be replaced in turn before the last has followed.
+        self._pending = tuple(t for t in self._pending if not self._is_followed(t, roster))
+        if self._pending:
             return None
-        refilled = [t for t in self.targets if t.reason not in (Reason.IDLE, Reason.RESIZE)]
-        if refilled and roster.wanted > len(active):
-            return None
-        return len(refilled)
+        return sum(t.reason not in _NO_SUCCESSOR for t in self.targets)
+
+    def _is_followed(self, target: Worker, roster: Roster) -> bool:
+        if target in roster.active():
+            return False
+        if target.slot in roster.holders() or target.reason in _NO_SUCCESSOR:
+            return True
+        return target.slot not in roster.starters() and roster.wanted <= len(roster.active())
 
     def concerns(self, slot: int) -> bool:
-        return any(target.slot == slot for target in self.targets)
+        return any(target.slot == slot for target in self._pending)
 
     def wait(self, timeout: float | None) -> bool:
         self._check_thread()

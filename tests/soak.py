@@ -218,11 +218,15 @@ def look(task: Task, rng: random.Random) -> None:
 class Litter:
     """Garbage that submits when it is collected."""
 
+    arena: "Arena | None" = None  # an abort may surface before there is one
+
     def __init__(self, task: Task, rng: random.Random) -> None:
-        self.arena, self.seed, self.me = task.arena, rng.random(), self
+        self.me, self.seed = self, rng.random()
+        self.arena = task.arena
 
     def __del__(self) -> None:
-        self.arena.submit(Task(self.arena, random.Random(self.seed), leaf=True))
+        if self.arena is not None:
+            self.arena.submit(Task(self.arena, random.Random(self.seed), leaf=True))
 
 
 LEAVES = [noop, noop, wait, spin, fail]
@@ -334,6 +338,8 @@ class Arena:
         self.events[what] += 1
         if what == "WorkerAbandoned":
             self.gave_up.append(event)
+        if what in ("WorkerLost", "WatchdogFailed"):
+            self.soak.found(f"{event}", self)
         if what == "WorkerReady":
             worker = (event.slot, event.generation)
             if worker in self.ready:
@@ -514,8 +520,7 @@ class Arena:
         self.expect(self.call("wait_idle(10)", 10.0, pool.wait_idle, 10.0), "not idle at rest")
         engine = pool._engine
         self.eventually(lambda: self.holds(engine.dispatch.check), "dispatch.check()", SLACK)
-        give = getattr(engine, "_order", None) or engine.orders.give
-        give(engine.roster.check)
+        engine._order(engine.roster.check)  # with the lock held
         self.expect(len(self.closed) <= len(self.opened), "more finalizers than initializers")
         if stats.state is PoolState.BROKEN:
             self.close_quietly()
@@ -699,9 +704,8 @@ class Watch(logging.Handler):
         self.soak = soak
 
     def emit(self, record: logging.LogRecord) -> None:
-        text = logging.Formatter().format(record)
-        if any(word in text for word in ("could not carry out", " died", "watchdog")):
-            self.soak.found(text)
+        if "could not carry out" in record.getMessage():
+            self.soak.found(logging.Formatter().format(record))
 
 
 class Soak:

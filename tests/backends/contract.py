@@ -407,7 +407,7 @@ class BackendContract:
         assert [future.result(WAIT) for future in futures] == [divmod(n, 2) for n in range(6)]
         report = pool.close()
         assert not report.timed_out
-        assert "in the finalizer" in caplog.text
+        until(lambda: "in the finalizer" in caplog.text)
         assert len(noted(path)) == len(set(noted(path))) >= 3
 
     def test_close_leaves_no_thread(self, new_pool):

@@ -6,14 +6,36 @@ import signal
 import subprocess
 import sys
 from collections import Counter
+from concurrent.futures import Future
 from dataclasses import replace
+from threading import Lock, Timer
 from types import SimpleNamespace
 
 import pytest
 
-from recyclepool import demo
-from recyclepool._demo_view import Frame, Screen, about_the_gil, details, line, reasons, table
-from recyclepool.demo import Outcome, Record, compare, link, read, sources
+from recyclepool import RecyclePool, TaskTimeoutError, current_worker, demo
+from recyclepool._demo_view import (
+    MOST_NEWS,
+    Frame,
+    Screen,
+    Story,
+    about_the_gil,
+    details,
+    line,
+    reasons,
+    table,
+)
+from recyclepool._gate import GatedLock, here
+from recyclepool.demo import Outcome, Record, Restart, compare, hang, link, read, sources
+from recyclepool.events import (
+    PoolClosed,
+    TaskTimedOut,
+    WorkerDue,
+    WorkerReady,
+    WorkerRetired,
+    WorkerStartFailed,
+)
+from recyclepool.states import Reason
 
 COLOUR = re.compile("\x1b\\[[0-9]*m")
 
@@ -21,13 +43,15 @@ COLOUR = re.compile("\x1b\\[[0-9]*m")
 # -- the picture
 
 
-def worker(slot, generation=1, state="serving", tasks=0, running=None):
+def worker(slot, generation=1, state="serving", tasks=0, running=None, due=None, age=7.0):
     return SimpleNamespace(
         slot=slot,
         generation=generation,
         state=state,
         tasks=tasks,
         task_running=running,
+        due=due,
+        age=age,
     )
 
 
@@ -44,11 +68,18 @@ def frame(*workers, slots=4, now=None, left=None, done=30, total=120):
 
 BUSY = frame(
     worker(0, 3, tasks=12, running=0.0213),
-    worker(1, 2, "starting"),
+    worker(1, 2, "starting", age=0.312),
     worker(2, 5, "retiring", tasks=40, running=1.5),
     worker(2, 6, tasks=1),
-    now={0: "asyncio.base_events", 1: "json", 2: "json"},
-    left={0: ["tasks", "close", "tasks"]},
+    now={(0, 3): "asyncio.base_events", (1, 2): "warming up", (2, 5): "json", (2, 6): "re"},
+    left={0: ["tasks", "close", "tasks"], 2: ["hang"]},
+)
+SWAP = frame(
+    worker(0, 2, "starting", age=0.1),
+    worker(0, 1, tasks=9, running=0.002, due="manual"),
+    slots=1,
+    now={(0, 1): "json", (0, 2): "warming up"},
+    left={0: ["tasks"]},
 )
 
 
@@ -56,39 +87,66 @@ def draw(frame, width=79, height=24, colour=False, blocks=False):
     return table(frame, width, height, colour=colour, blocks=blocks)
 
 
-def test_a_row_tells_slot_generation_state_tasks_task_and_why_the_last_went():
-    assert draw(BUSY, 119)[2] == (
-        "   0     3  serving      12/40  "
-        "asyncio.base_events                       21 ms  tasks, close, tasks"
+def test_a_row_tells_worker_state_tasks_task_and_why_those_before_it_left():
+    assert draw(BUSY, 119)[4] == (
+        "   0.3  serving                 12/40  "
+        "asyncio.base_events                   21 ms  tasks, close, tasks"
     )
 
 
 def test_where_room_is_short_a_name_keeps_its_end_and_the_past_its_latest():
-    assert draw(BUSY)[2].split()[4:] == ["..ncio.base_events", "21", "ms", "tasks,", "close"]
+    assert draw(BUSY)[4].split()[3:] == ["...base_events", "21", "ms", "tasks,", "close"]
 
 
-def test_a_slot_with_several_workers_shows_the_one_that_serves():
-    assert draw(BUSY)[4].split() == ["2", "6", "serving", "1/40"]
+def test_one_that_starts_tells_since_when():
+    assert draw(BUSY)[5].split() == ["1.2", "starting", "0/40", "warming", "up", "312", "ms"]
+
+
+def test_of_a_slot_with_two_workers_both_are_shown_and_its_past_once():
+    assert [row.split() for row in draw(BUSY)[6:8]] == [
+        ["2.5", "retiring", "40/40", "json", "1500", "ms", "hang"],
+        ["2.6", "serving", "1/40"],
+    ]
+
+
+def test_a_worker_that_is_due_serves_while_its_successor_warms_up():
+    assert [" ".join(row.split()) for row in draw(SWAP)[4:]] == [
+        "0.1 serving, due: manual 9/40 json 2 ms tasks",
+        "0.2 starting 0/40 warming up 100 ms",
+    ]
+    assert "\x1b[33mserving, due: manual" in draw(SWAP, colour=True)[4]
 
 
 def test_an_empty_slot_keeps_its_row_and_its_past():
-    assert draw(frame(left={1: ["close"]}))[3].split() == ["1", "-", "-", "close"]
+    assert draw(frame(left={1: ["close"]}))[5].split() == ["1.-", "-", "close"]
+
+
+def test_the_past_stands_in_one_column():
+    rows = draw(
+        frame(
+            worker(0),
+            worker(1, 12, "starting"),
+            left={0: ["age"], 1: ["age"], 2: ["age"], 3: ["age"]},
+        )
+    )
+    assert len({row.index("age") for row in rows[4:]}) == 1
+    assert rows[3].index("why") == rows[4].index("age")
 
 
 def test_a_state_that_the_view_does_not_know_is_shown_as_it_is():
-    assert "stopped" in draw(frame(worker(0, state="stopped")))[2]
+    assert "stopped" in draw(frame(worker(0, state="stopped")))[4]
 
 
 def test_progress_throughput_wait_and_queue():
-    assert "####" in draw(BUSY)[-2]
-    assert draw(BUSY)[-2].endswith(" 25%   30/120   15/s  waited 0.50 s  queued  90")
-    assert draw(BUSY)[-1] == "left so far: 3 tasks, 4 close"
+    assert "####" in draw(BUSY)[1]
+    assert draw(BUSY)[1].endswith(" 25%   30/120   15/s  waited 0.50 s  queued  90")
+    assert draw(BUSY)[2] == "left so far: 3 tasks, 4 close"
 
 
 def test_the_bar_is_empty_at_first_and_full_in_the_end():
-    assert "█" not in draw(frame(done=0), blocks=True)[-2]
-    assert "░" not in draw(frame(done=120), blocks=True)[-2]
-    assert "100%" in draw(frame(done=0, total=0))[-2]
+    assert "█" not in draw(frame(done=0), blocks=True)[1]
+    assert "░" not in draw(frame(done=120), blocks=True)[1]
+    assert "100%" in draw(frame(done=0, total=0))[1]
 
 
 @pytest.mark.parametrize("width", [1, 20, 40, 79, 119, 300])
@@ -107,7 +165,7 @@ def test_more_slots_than_lines():
 
 
 def test_colour_only_where_it_is_wanted():
-    assert "\x1b[32mserving" in draw(BUSY, colour=True)[2]
+    assert "\x1b[32mserving" in draw(BUSY, colour=True)[4]
     assert "\x1b" not in "".join(draw(BUSY))
 
 
@@ -185,7 +243,7 @@ def test_what_is_said_takes_the_place_of_the_frame_and_stays(terminal):
     screen.say("done")
     screen.show(BUSY)
     _, said, after = terminal.writes
-    assert said.startswith("\x1b[?25l\x1b[8F\x1b[Jdone\n")
+    assert said.startswith("\x1b[?25l\x1b[9F\x1b[Jdone\n")
     assert "F" not in after[:10]
 
 
@@ -194,7 +252,7 @@ def test_a_new_width_begins_afresh(terminal, monkeypatch):
     screen.show(BUSY)
     monkeypatch.setenv("COLUMNS", "60")
     screen.show(BUSY)
-    assert not terminal.writes[1].startswith("\x1b[?25l\x1b[8F")
+    assert not terminal.writes[1].startswith("\x1b[?25l\x1b[9F")
 
 
 def test_no_color_is_respected(terminal, monkeypatch):
@@ -214,6 +272,170 @@ def test_what_is_no_terminal_gets_a_plain_line_a_second(terminal, monkeypatch):
     assert out.getvalue() == f"{line(BUSY)}\n" * 3
     monkeypatch.setenv("TERM", "dumb")
     assert not Screen(terminal).live
+
+
+# -- the story
+
+
+def story(*events):
+    told = Story("demo")
+    for event in events:
+        told.add(event)
+    return told
+
+
+def ready(slot, generation, at=0.0):
+    return WorkerReady("demo", at, slot, generation, 0.1)
+
+
+def retired(slot, generation, reason, why=""):
+    return WorkerRetired("demo", 0.0, slot, generation, reason, why, 31, 2.0, 0.01)
+
+
+def due(slot, generation, reason=Reason.MANUAL):
+    return WorkerDue("demo", 0.0, slot, generation, reason, "soft_restart()")
+
+
+def timed_out(slot, generation, reason=Reason.HANG, at=10.0):
+    return TaskTimedOut("demo", at, slot, generation, "Crew.spin", reason, 2.01)
+
+
+def test_news_are_told_once_and_in_order():
+    told = story(timed_out(0, 1), retired(0, 1, Reason.HANG, "it gave no sign of life"))
+    assert told.news() == [
+        "worker 0.1: task 'Crew.spin' hangs: no sign of life for 2 s",
+        "worker 0.1 retired: hang: it gave no sign of life; 31 tasks",
+    ]
+    told.add(WorkerStartFailed("demo", 0.0, 1, 2, "OSError()", 1, None))
+    assert told.news() == ["worker 1.2 could not be started: OSError(); no other try"]
+    assert told.news() == []
+
+
+def test_that_workers_come_and_go_is_no_news():
+    routine = [ready(0, 1), retired(0, 1, Reason.TASKS), retired(0, 2, Reason.CLOSE)]
+    assert story(*routine, due(1, 1), PoolClosed("demo", 0.0, 0.1)).news() == []
+
+
+def test_that_one_goes_that_was_to_be_replaced_is_news():
+    told = story(due(2, 3), due(1, 1), retired(2, 3, Reason.MANUAL, "soft_restart()"))
+    told.add(retired(1, 1, Reason.TASKS, "anything"))
+    assert told.news() == [
+        "worker 2.3 retired: manual: soft_restart(); 31 tasks",
+        "worker 1.1 retired: tasks: before its successor was ready; 31 tasks",
+    ]
+
+
+def test_news_are_few():
+    told = story(*(retired(slot, 1, Reason.MANUAL, "soft_restart()") for slot in range(99)))
+    assert len(told.news()) == MOST_NEWS
+    told.add(timed_out(0, 1))
+    assert told.news() == []
+
+
+def test_who_left_a_slot_the_latest_first():
+    told = story(retired(0, 1, Reason.TASKS), retired(1, 1, Reason.HANG), ready(0, 2))
+    told.add(retired(0, 2, Reason.CLOSE))
+    assert told.left() == {0: ["close", "tasks"], 1: ["hang"]}
+
+
+def test_it_waits_for_the_end_of_each_epoch():
+    told = story(PoolClosed("demo", 0.0, 0.1))
+    told.wait_closed()
+    late = Timer(0.05, told.add, [PoolClosed("demo", 0.0, 0.1)])
+    late.start()
+    told.wait_closed()
+    assert not late.is_alive() or late.finished.is_set()
+    late.join()
+
+
+# -- what was planted
+
+
+def ended(error=None, result=None):
+    future = Future()
+    future.set_exception(error) if error else future.set_result(result)
+    return future
+
+
+TIMED_OUT = ended(TaskTimeoutError("Crew.spin gave no sign of life for 2 s"))
+
+
+def test_the_hang_went_well():
+    told = story(timed_out(0, 1), ready(1, 2), ready(0, 2, 10.25))
+    text, fine = hang(TIMED_OUT, (0, 1), told)
+    assert fine
+    assert " ".join(text.split()) == (
+        "TaskTimeoutError after 2.01 s in worker 0.1; worker 0.2 followed, ready 0.250 s later"
+    )
+
+
+def test_the_follower_of_a_worker_at_its_last_task_is_ready_before():
+    text, fine = hang(TIMED_OUT, (0, 1), story(ready(0, 2, 8.5), timed_out(0, 1)))
+    assert text.endswith("ready 1.500 s before")
+    assert fine
+
+
+@pytest.mark.parametrize(
+    ("planted", "spun_in", "events", "said"),
+    [
+        (None, None, [], "did not start"),
+        (TIMED_OUT, None, [timed_out(0, 1)], "did not tell"),
+        (ended(result=3), (0, 1), [], "did not time out: it returned 3"),
+        (ended(OSError("gone")), (0, 1), [timed_out(0, 1), ready(0, 2)], "OSError('gone')"),
+        (TIMED_OUT, (0, 1), [], "did not tell"),
+        (TIMED_OUT, (0, 1), [timed_out(1, 1), ready(1, 2)], "did not tell"),
+        (TIMED_OUT, (0, 1), [timed_out(0, 1), ready(0, 1), ready(1, 2)], "nobody followed"),
+        (TIMED_OUT, (0, 1), [timed_out(0, 1, Reason.TIMEOUT), ready(0, 2)], "TaskTimeoutError"),
+    ],
+)
+def test_a_hang_that_went_wrong(planted, spun_in, events, said):
+    text, fine = hang(planted, spun_in, story(*events))
+    assert said in text
+    assert not fine
+
+
+COUNTERS = ("completed", "failed", "cancelled", "timed_out", "lost", "aborted")
+
+
+def restart(answer=2, **more):
+    before = SimpleNamespace(**dict.fromkeys(COUNTERS, 5))
+    after = SimpleNamespace(**{**vars(before), "completed": 45, **more})
+    return Restart(answer, 1.5, before, after)
+
+
+SWAPPED = [
+    *(due(slot, 1) for slot in range(2)),
+    *(ready(slot, 2) for slot in range(2)),
+    retired(0, 1, Reason.MANUAL, "soft_restart()"),
+    retired(1, 1, Reason.TASKS),
+]
+
+
+def test_the_soft_restart_went_well():
+    text, fine = demo.soft_restart(restart(), story(*SWAPPED))
+    assert fine
+    assert " ".join(text.split()) == (
+        "2 of 2 workers replaced in 1.50 s (1 manual, 1 tasks); "
+        "meanwhile 40 tasks were completed, 0 failed"
+    )
+
+
+@pytest.mark.parametrize(
+    ("result", "events", "said"),
+    [
+        (None, SWAPPED, "there was none"),
+        (restart("WorkerStartError()"), SWAPPED, "WorkerStartError()"),
+        (restart(0), [], "0 of 0"),
+        (restart(1), SWAPPED, "2 of 2"),
+        (restart(), SWAPPED[:-1], "1 of 2"),
+        (restart(), [*SWAPPED[:3], *SWAPPED[4:]], "1 of 2"),
+        *((restart(**{name: 6}), SWAPPED, ", 1 failed") for name in COUNTERS[1:]),
+    ],
+)
+def test_a_soft_restart_that_went_wrong(result, events, said):
+    text, fine = demo.soft_restart(result, story(*events))
+    assert said in text
+    assert not fine
 
 
 # -- the job
@@ -267,6 +489,56 @@ def test_linking_uses_what_the_worker_remembers(library):
     (library / "os.py").unlink()
     assert link(files["user"], files, cache) == first
     assert set(cache) == {"user", "os"}
+
+
+def test_a_long_task_says_that_it_is_alive(monkeypatch):
+    signs = []
+    monkeypatch.setattr(demo, "_alive", lambda: signs.append(1))
+    tree = demo._tree(b"x\n" * demo.STEPS)
+    signs.clear()
+    assert sum(1 for _ in demo._nodes(tree)) > 3 * demo.STEPS
+    assert len(signs) >= 4
+
+
+def test_a_task_that_waits_for_the_parser_says_that_it_is_alive(monkeypatch):
+    signs, parser = [], Lock()
+
+    def alive():
+        signs.append(1)
+        if len(signs) == 3:
+            parser.release()
+
+    monkeypatch.setattr(demo, "PARSING", GatedLock(parser))
+    monkeypatch.setattr(demo, "REDRAW_EVERY", 0.01)
+    monkeypatch.setattr(demo, "_alive", alive)
+    parser.acquire()
+    assert demo._tree(b"x = 1").body
+    assert len(signs) == 3
+    assert not parser.locked()
+
+
+def test_the_sign_of_life_reaches_the_worker():
+    def task():
+        before = here.worker.heartbeat
+        demo._alive()
+        return here.worker.heartbeat - before
+
+    demo._alive()  # outside a worker: nobody to tell
+    with RecyclePool(1) as pool:
+        assert pool.submit(task).result() > 0
+
+
+def test_a_worker_warms_up_for_what_it_is_to_do(library):
+    crew = demo.Crew(sources(library))
+
+    def known():
+        return set(current_worker().cache)
+
+    with RecyclePool(1, initializer=crew.warm_up) as pool:
+        assert pool.submit(known).result() == set()
+        crew.links = True
+        pool.close()
+        assert pool.submit(known).result() == {"os"}
 
 
 def test_without_sources_it_says_so_and_exits_2(tmp_path, monkeypatch, capsys):
@@ -333,13 +605,30 @@ def test_the_demo():
     assert re.search(r"came and went: .*\btasks\b", done.stdout)
     assert re.search(r"cache +[1-9][0-9]* hits", done.stdout)
     assert "\x1b" not in done.stdout
+    assert max(map(len, re.findall("(?m)^(?!pass).*", done.stdout))) <= 80
 
 
-@pytest.mark.parametrize(("workers", "tasks"), [(1, 1), (9, 1000)])
-def test_other_sizes(workers, tasks):
-    options = f"['demo', '--workers', '{workers}', '--tasks-per-worker', '{tasks}']"
-    done = finish(small(f"sys.exit(cli.main({options}))"))
+def test_what_is_planted_is_told_as_it_happens_and_summed_up():
+    done = finish(small("sys.exit(cli.main(['demo', '--tasks-per-worker', '1000']))"))
     assert (done.returncode, done.stderr) == (0, ""), done.stdout
+    happened = re.compile(
+        r"""planted: .*
+(?:pass.*
+)*worker (\d)\.1: task 'Crew.spin' hangs: no sign of life for 2 s
+worker \1\.1 retired: hang: Crew.spin gave no sign of life for 2 s; \d+ tasks?
+(?:.*
+)*half of pass 2 is done: soft_restart\(\)
+(?:.*
+)*worker \d\.\d+ retired: manual: soft_restart\(\); \d+ tasks?
+(?:.*
+)*workers   \d+ came and went: .*\b1 hang\b.*
+hang      TaskTimeoutError after 2\.\d\d s in worker \1\.1;
+          worker \1\.2 followed, ready \d\.\d\d\d s later
+restart   (\d) of \2 workers replaced in \d+\.\d\d s \(\2 manual\);
+          meanwhile \d+ tasks were completed, 0 failed
+"""
+    )
+    assert happened.search(done.stdout), done.stdout
 
 
 @pytest.mark.parametrize(
@@ -359,6 +648,54 @@ def test_a_wrong_result_is_told_and_exits_1(sabotage, said):
     assert said in done.stdout
     assert "NOT the same as the sequential run" in done.stdout
     assert (done.returncode, done.stderr) == (1, "")
+
+
+PATIENT = "demo.HANG, demo.PATIENCE = 60, 1"
+NO_RESTART = """
+done = demo.Future()
+done.set_result({})
+demo.RecyclePool.soft_restart = lambda self: done
+"""
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ("demo.Crew.spin = lambda self: 3", "did not time out: it returned 3"),
+        (PATIENT, "did not time out: TaskAbortedError"),
+        (NO_RESTART.format(4), "0 of 0 workers replaced"),
+    ],
+)
+def test_what_was_planted_and_went_wrong_is_told_and_exits_1(change, said):
+    done = finish(small(change))
+    assert (done.returncode, done.stderr) == (1, ""), done.stdout
+    assert said in done.stdout
+    assert "0 lost, 0 twice, 0 different" in done.stdout
+    assert done.stdout.endswith(
+        "NOT OK: the same as the sequential run, but what was planted went wrong.\n"
+    )
+    assert "\nOK" not in done.stdout
+
+
+SLOWLY = """
+link, warm_up = demo.link, demo.Crew.warm_up
+demo.link = lambda *args: demo.current_worker(None) and demo.time.sleep(0.03) or link(*args)
+demo.Crew.warm_up = lambda self: warm_up(self) or demo.time.sleep(0.3 * self.links)
+sys.exit(cli.main(["demo", "--workers", "1", "--tasks-per-worker", "1000"]))
+"""
+
+
+def test_a_terminal_shows_a_worker_that_serves_while_its_successor_warms_up():
+    ours, process = on_a_terminal(SLOWLY)
+    with process:
+        seen = COLOUR.sub("", rest(ours).decode())
+        assert process.wait(60) == 0
+    swap = (
+        r"(?s)0\.3  serving, due: manual [^\n]*\n   0\.4  starting  [^\n]* warming up "
+        r".* 0\.4  serving  [^\n]* manual, close"
+    )
+    assert re.search(swap, seen), seen
+    assert "planted: spins" in seen
 
 
 # -- Ctrl-C
@@ -398,6 +735,24 @@ def test_ctrl_c_ends_it_cleanly_where_there_is_no_terminal(tasks):
         process.send_signal(signal.SIGINT)
         assert process.wait(20) == 130
         assert b"interrupted: 0 tasks done" in process.stdout.read()
+        assert process.stderr.read() == b""
+
+
+@pytest.mark.parametrize(
+    ("sabotage", "moment"),
+    [("demo.HANG = 60", b"queued 0,"), (SLOWLY, b"soft_restart()")],
+    ids=["while it hangs", "while it restarts"],
+)
+def test_ctrl_c_ends_what_is_planted_too(sabotage, moment):
+    with subprocess.Popen(
+        small(sabotage), stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stdout
+        assert process.stderr
+        until(moment, process.stdout.readline)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(20) == 130
+        assert b"interrupted: " in process.stdout.read()
         assert process.stderr.read() == b""
 
 

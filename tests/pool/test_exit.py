@@ -155,29 +155,57 @@ def test_s12_submit_from_atexit(used, new):
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
-@pytest.mark.parametrize("where", ["result", "with", "close"])
+@pytest.mark.parametrize("where", ["result", "close"])
 def test_s11_ctrl_c_in_the_main_thread(where):
-    """The program ends, by the interrupt; a task that runs is finished."""
+    """The program ends, by the interrupt: a task that runs is stopped, none that waits runs."""
     script = {
         "result": "future.result()",
-        "with": "with pool: future.result()",
         "close": "pool.close()",
     }[where]
     lines = run(
         f"""
         def task():
+            go.wait(20)
             os.kill(os.getpid(), signal.SIGINT)
-            time.sleep(0.1)
-            say("task over")
+            try:
+                while True:
+                    time.sleep(0.001)  # its work
+            except BaseException as error:
+                say(type(error).__name__)
+                raise
 
-        pool = RecyclePool(1)
-        future = pool.submit(task)
+        pool, go = RecyclePool(1, finalizer=lambda: say("finalized")), threading.Event()
+        future, queued = pool.submit(task), pool.submit(say, "never")
+        go.set()
         {script}
         say("never")
         """,
         status=-signal.SIGINT,
     )
-    assert lines == ["task over"]
+    assert lines == ["TaskAbort", "finalized"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
+def test_s11_ctrl_c_inside_with():
+    """As the standard's: on the way out of the block, what was accepted is finished."""
+    lines = run(
+        """
+        def task():
+            go.wait(20)
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.1)
+            say("task over")
+
+        go = threading.Event()
+        with RecyclePool(1, finalizer=lambda: say("finalized")) as pool:
+            future, queued = pool.submit(task), pool.submit(say, "queued")
+            go.set()
+            future.result()
+        say("never")
+        """,
+        status=-signal.SIGINT,
+    )
+    assert lines == ["task over", "queued", "finalized"]
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")

@@ -783,5 +783,5 @@ def test_a4_teardown_errors_are_logged_and_reach_no_task(new_pool, caplog):
     pool = new_pool(1, finalizer=finalizer)
     assert pool.submit(per_worker(teardown)).result(WAIT) == 5
     pool.close()
-    assert "in the teardown" in caplog.text
+    until(lambda: "in the teardown" in caplog.text, "the teardown's error to be told")
     assert "in the finalizer" in caplog.text

@@ -4,7 +4,7 @@ import math
 import re
 
 import pytest
-from staging import WAIT
+from staging import WAIT, until
 
 from recyclepool import (
     BrokenRecyclePool,
@@ -201,7 +201,8 @@ def test_a_name_that_is_taken(new_pool):
             ValueError,
             (
                 "Limits(memory=...) does not work yet in this version: leave it out. "
-                "What works is Limits(tasks=10_000)"
+                'What works is Limits(tasks=10_000, age="6h", idle="5m", task_timeout="30s", '
+                'hang="2m")'
             ),
         ),
     ],
@@ -309,7 +310,8 @@ def test_per_worker_that_yields_none_or_two(new_pool, caplog, yields):
     if yields:
         assert future.result(WAIT) == "value"
         pool.close()
-        assert re.search(r"@per_worker \S*generator\(\) has more than one yield", caplog.text)
+        told = re.compile(r"@per_worker \S*generator\(\) has more than one yield")
+        until(lambda: told.search(caplog.text), "the teardown's error to be told")
     else:
         assert isinstance(future.exception(WAIT), RuntimeError)
         assert re.fullmatch(r"@per_worker \S*generator\(\) has no yield", str(future.exception(0)))

@@ -449,8 +449,10 @@ def serves_on(pool: RecyclePool, size: int = 2) -> None:
 
 
 def told(pool: RecyclePool) -> None:
-    """Wait until no thread runs callbacks any more."""
+    """Wait until no thread runs callbacks any more, or tells news."""
     until(lambda: not pool._engine.teller._telling, "callbacks to be told")
+    news = pool._engine.news
+    until(lambda: not news._items and not news._role.locked(), "news to be told")
 
 
 def settled_and_free(futures: list[Any]) -> None:

@@ -456,6 +456,42 @@ def test_a_task_of_the_pool_does_not_wait(news, crew):
         go.set()
 
 
+# ==== fork =======================================================================================
+
+
+def test_the_child_of_a_fork_begins_anew(news):
+    told = listen(news)
+    news.closed(0.0)
+    news._role.acquire()  # by a thread that the child does not have
+    news.begin_anew()
+    news.closed(1.0)
+    tell(news)
+    assert told == closed(1.0)
+
+
+def test_a_callback_forks(news, threads):
+    """Here it stands in for its own child."""
+    told, locked = [], []
+
+    def forks(event):
+        told.append(event)
+        locked.append(news._role.locked())
+        if len(told) == 1:
+            news.begin_anew()
+            here.crew = None
+            news.closed(2.0)
+
+    news.subscribe(forks)
+    news.closed(0.0)
+    news.closed(1.0)
+    news.flush()
+    (thread,) = threads.made
+    thread.join(PATIENCE)
+    assert told == closed(0.0, 2.0)
+    assert locked == [True, True]
+    assert not news._role.locked()
+
+
 # ==== subscribers ================================================================================
 
 

@@ -14,6 +14,7 @@ from recyclepool import _roster
 from recyclepool._dispatch import Dispatch
 from recyclepool._worker import Worker
 from recyclepool.cache import WorkerCache
+from recyclepool.errors import WorkerLostError
 from recyclepool.events import PoolState, Reason, State
 
 ERROR = ValueError("the initializer is wrong")
@@ -43,9 +44,12 @@ def make(
     serving: int = 0,
     min_workers: int = 0,
     surge: int = 1,
+    max_abandoned: int | None = None,
 ) -> _roster.Roster:
     """A roster of which `serving` workers are ready, and busy."""
-    roster = roster_class(size, new_worker, min_workers=min_workers, surge=surge)
+    roster = roster_class(
+        size, new_worker, min_workers=min_workers, surge=surge, max_abandoned=max_abandoned
+    )
     if serving:
         start(roster, serving)
         for worker in roster.workers:
@@ -73,8 +77,8 @@ def facts(roster: _roster.Roster) -> dict[str, Any]:
     return kept | {
         "generations": roster.generations.copy(),
         "recycles": roster.recycles.copy(),
-        "workers": [(w.slot, w.generation, w.state, w.reason) for w in roster.workers],
-        "abandoned": [(w.slot, w.generation, w.state, w.reason) for w in roster.abandoned],
+        "workers": [(w.slot, w.generation, w.state, w.reason, w.due) for w in roster.workers],
+        "abandoned": [(w.slot, w.generation, w.state, w.reason, w.due) for w in roster.abandoned],
     }
 
 
@@ -92,6 +96,7 @@ def test_a_new_roster_is_open_and_wants_nobody(roster_class):
         "size": 3,
         "min_workers": 0,
         "surge": 1,
+        "max_abandoned": None,
         "state": PoolState.OPEN,
         "terminal": False,
         "aborting": False,
@@ -102,8 +107,10 @@ def test_a_new_roster_is_open_and_wants_nobody(roster_class):
         "generations": [0, 0, 0],
         "recycles": {},
         "failed_starts": 0,
-        "_failures": 0,
+        "failures": 0,
+        "held_back": False,
         "_once_ready": False,
+        "_shrunk": False,
     }
     roster.reconcile()
     assert roster.workers == []
@@ -255,6 +262,8 @@ def test_a_successor_gets_the_slot_and_the_next_generation(roster_class):
     roster.retire(roster.workers[1], Reason.TASKS)
     roster.reconcile()
     assert slots(roster.workers) == [(0, 1), (1, 1), (2, 1), (1, 2)]
+    assert roster.generations == [1, 1, 1]  # it counts when it is ready
+    roster.ready(roster.workers[-1])
     assert roster.generations == [1, 2, 1]
     roster.check()
 
@@ -513,6 +522,16 @@ def test_who_need_not_wait_for_the_end_of_a_task(roster_class):
     assert roster.may_serve() == [old, other, new, starting]
 
 
+def test_who_was_let_in_waits_no_more(roster_class):
+    roster, old, new = with_successor(roster_class)
+    old.admitted = roster.workers[1].admitted = True
+    assert roster.may_serve() == []
+    roster.vacate(old)
+    assert roster.may_serve() == [new]
+    new.admitted = True
+    assert roster.may_serve() == []
+
+
 def test_one_that_is_to_go_need_not_wait_either(roster_class):
     roster, old, new = with_successor(roster_class)
     roster.retire(new, Reason.CLOSE)
@@ -568,7 +587,8 @@ def test_the_first_start_that_fails_breaks_the_pool(roster_class):
     assert worker.state is State.STOPPED
     assert roster.workers == []
     assert roster.failed_starts == 1
-    assert roster.wanted == 0
+    assert roster.generations == [0, 0, 0]
+    assert not roster.held_back  # it is no matter of time
 
 
 def test_a_start_that_fails_while_the_pool_closes_leaves_it_closing(roster_class):
@@ -581,24 +601,55 @@ def test_a_start_that_fails_while_the_pool_closes_leaves_it_closing(roster_class
     assert roster.is_over(1)
 
 
-def test_once_one_was_ready_a_failing_start_lowers_what_is_wanted(roster_class):
+def test_once_one_was_ready_a_failing_start_holds_the_next_ones_back(roster_class):
     roster = make(roster_class, 4, serving=1)
     first, second = start(roster, 2)
     assert roster.wanted == 3
     roster.start_failed(first, ERROR)
     assert roster.broken is None
     assert roster.state is PoolState.OPEN
-    assert roster.wanted == 2
+    assert roster.wanted == 3
+    assert roster.held_back
+    assert roster.vacancies() == 0
+    roster.demand(2)
     roster.reconcile()
     assert len(roster.workers) == 2  # nobody tries again by himself
-    roster.demand(2)
+    roster.resume()
+    assert not roster.held_back
+    assert roster.vacancies() == 2
     roster.reconcile()
     assert len(roster.workers) == 3
     assert second in roster.workers
-    assert roster.failed_starts == 1
+    assert roster.failed_starts == roster.failures == 1
+    assert slots(roster.active()) == [(0, 1), (2, 1), (1, 1)]  # no generation is used up
+    roster.check()
 
 
-def test_a_failing_start_raises_nothing(roster_class):
+def test_one_that_gets_ready_ends_the_holding_back(roster_class):
+    roster = make(roster_class, 4, serving=1)
+    first, second = start(roster, 2)
+    roster.start_failed(first, ERROR)
+    roster.ready(second)
+    assert not roster.held_back
+    assert roster.failures == 0
+    roster.reconcile()
+    assert len(roster.workers) == 3
+
+
+def test_of_starts_that_failed_side_by_side_the_first_counts(roster_class):
+    roster = make(roster_class, 8, serving=1)
+    for worker in start(roster, 6):
+        roster.start_failed(worker, ERROR)
+    assert roster.failed_starts == 6
+    assert roster.failures == 1
+    roster.resume()
+    roster.reconcile()
+    for worker in roster.workers[1:]:
+        roster.start_failed(worker, ERROR)
+    assert roster.failures == 2
+
+
+def test_a_failing_start_leaves_what_is_wanted(roster_class):
     roster = make(roster_class, 4, serving=2)
     (worker,) = start(roster, 1)
     roster.wanted = 1
@@ -606,8 +657,21 @@ def test_a_failing_start_raises_nothing(roster_class):
     assert roster.wanted == 1
 
 
+def test_the_end_forgets_what_was_held_back(roster_class):
+    roster = make(roster_class, 2, serving=1)
+    fail(roster, 3)
+    assert (roster.held_back, roster.failures) == (True, 3)
+    roster.close()
+    assert (roster.held_back, roster.failures) == (True, 3)
+    roster.left(roster.workers[0])
+    roster.end()
+    assert (roster.held_back, roster.failures) == (False, 0)
+    assert roster.failed_starts == 3
+
+
 def fail(roster: _roster.Roster, times: int) -> None:
     for _ in range(times):
+        roster.resume()
         (worker,) = start(roster, 1)
         roster.start_failed(worker, ERROR)
 
@@ -629,6 +693,7 @@ def test_with_somebody_serving_they_never_break_it(roster_class):
     assert roster.broken is None
     assert roster.state is PoolState.OPEN
     roster.left(roster.workers[0])
+    roster.wanted = 0
     fail(roster, 1)
     assert roster.broken is ERROR  # the 21st in a row
 
@@ -637,6 +702,7 @@ def test_one_that_gets_ready_ends_the_row(roster_class):
     roster = make(roster_class, 2, serving=1)
     roster.left(roster.workers[0])
     fail(roster, 4)
+    roster.resume()
     (worker,) = start(roster, 1)
     roster.ready(worker)
     roster.left(worker)
@@ -662,12 +728,477 @@ def test_a_thread_that_cannot_be_had_is_no_failure_of_the_initializer(roster_cla
     assert second.state is State.STOPPED
     assert roster.workers == [first]
     assert roster.wanted == 1
-    assert roster.failed_starts == 1
+    assert roster.failed_starts == roster.failures == 1
     assert roster.broken is None
     assert roster.state is PoolState.OPEN
+    assert roster.held_back
     roster.demand(2)
     roster.reconcile()
-    assert slots(roster.active()) == [(0, 1), (1, 2)]
+    assert slots(roster.active()) == [(0, 1)]
+    roster.resume()
+    roster.reconcile()
+    assert slots(roster.active()) == [(0, 1), (1, 1)]
+
+
+def test_with_nobody_here_the_next_task_tries_again_at_once(roster_class):
+    roster = make(roster_class, 3)
+    for worker in start(roster, 2):
+        roster.not_launched(worker)
+    assert not roster.held_back
+    assert roster.wanted == 0
+    assert slots(start(roster, 1)) == [(0, 1)]
+
+
+def test_threads_that_cannot_be_had_count_once_while_they_are_held_back(roster_class):
+    roster = make(roster_class, 5, serving=1)
+    for worker in start(roster, 3):
+        roster.not_launched(worker)
+    assert (roster.failed_starts, roster.failures) == (3, 1)
+    roster.resume()
+    (worker,) = start(roster, 1)
+    roster.not_launched(worker)
+    assert (roster.failed_starts, roster.failures) == (4, 2)
+
+
+def test_a_start_that_is_late_counts_as_one_that_failed(roster_class):
+    roster = make(roster_class, 3, serving=1)
+    (worker,) = start(roster, 1)
+    roster.abandon(worker, ERROR)
+    assert worker.state is State.ABANDONED
+    assert (roster.failed_starts, roster.failures, roster.held_back) == (1, 1, True)
+    assert roster.broken is None
+    roster.abandon(worker, ERROR)
+    assert roster.failed_starts == 1
+    assert roster.abandoned == [worker]
+    roster.resume()
+    roster.reconcile()
+    assert slots(roster.active()) == [(0, 1), (1, 2)]  # two of one name at a time would confuse
+    roster.check()
+
+
+def test_the_first_start_that_is_late_breaks_the_pool(roster_class):
+    roster = make(roster_class, 3)
+    (worker,) = start(roster, 1)
+    roster.abandon(worker, Empty())
+    assert isinstance(roster.broken, Empty)
+    assert roster.state is PoolState.BROKEN
+
+
+def test_a_later_start_that_is_late_breaks_nothing_and_no_start_is_no_failure(roster_class):
+    roster = make(roster_class, 3, serving=2)
+    roster.abandon(roster.workers[0])
+    assert (roster.failed_starts, roster.failures, roster.held_back) == (0, 0, False)
+
+
+# ==== one that is due ============================================================================
+
+
+def test_who_is_due_serves_until_its_successor_is_ready(roster_class):
+    roster = make(roster_class, 2, serving=2)
+    old, other = roster.workers
+    assert roster.make_due(old, Reason.AGE) is True
+    assert (old.due, old.state, other.due) == (Reason.AGE, State.SERVING, None)
+    assert roster.superseded() == []
+    roster.reconcile()
+    new = roster.workers[-1]
+    assert slots(roster.workers) == [(0, 1), (1, 1), (0, 2)]
+    assert roster.active() == [old, other]  # who holds the slot is there
+    assert roster.superseded() == []
+    roster.check()
+    roster.reconcile()
+    assert len(roster.workers) == 3  # one successor is enough
+    roster.ready(new)
+    assert new.state is State.STARTING  # its slot is held
+    assert new not in roster.may_serve()
+    assert roster.superseded() == [(old, Reason.AGE)]
+    roster.retire(old, Reason.AGE)
+    assert new.state is State.STARTING  # a task may run in it
+    roster.vacate(old)
+    assert new.state is State.SERVING
+    assert roster.superseded() == []
+    assert roster.recycles == {Reason.AGE: 1}
+    assert roster.wanted == 2
+    roster.check()
+
+
+def test_a_successor_that_fails_leaves_the_old_one_where_it_is(roster_class):
+    roster = make(roster_class, 2, serving=2)
+    old = roster.workers[0]
+    roster.make_due(old, Reason.MANUAL)
+    roster.reconcile()
+    roster.start_failed(roster.workers[-1], ERROR)
+    assert roster.superseded() == []
+    assert (old.state, old.due) == (State.SERVING, Reason.MANUAL)
+    roster.reconcile()
+    assert len(roster.workers) == 2
+    roster.resume()
+    roster.reconcile()
+    assert slots(roster.workers) == [(0, 1), (1, 1), (0, 2)]
+
+
+def test_one_is_due_once(roster_class):
+    roster = make(roster_class, 2, serving=1)
+    (worker,) = roster.workers
+    assert roster.make_due(worker, Reason.AGE) is True
+    assert roster.make_due(worker, Reason.MANUAL) is False
+    assert worker.due is Reason.AGE
+
+
+def test_one_that_starts_may_be_due_and_starts_all_the_same(roster_class):
+    roster = make(roster_class, 2)
+    (worker,) = start(roster, 1)
+    assert roster.make_due(worker, Reason.MANUAL) is True
+    roster.reconcile()
+    assert roster.superseded() == []
+    assert roster.workers == [worker]
+    roster.ready(worker)
+    assert worker.state is State.SERVING
+    roster.reconcile()
+    assert slots(roster.workers) == [(0, 1), (0, 2)]
+
+
+def test_one_that_goes_is_not_due(roster_class):
+    roster = make(roster_class, 3, serving=3)
+    first, second, third = roster.workers
+    roster.retire(first, Reason.TASKS)
+    roster.left(second)
+    roster.abandon(third)
+    assert not any(roster.make_due(worker, Reason.AGE) for worker in (first, second, third))
+    assert (first.due, second.due, third.due) == (None, None, None)
+
+
+def test_nobody_is_due_in_a_pool_that_is_not_open(roster_class):
+    for end in ("close", "destroy", "break"):
+        roster = make(roster_class, 2, serving=2)
+        first, second = roster.workers
+        roster.make_due(first, Reason.AGE)
+        if end == "break":
+            roster._break(ERROR)
+            assert first.due is Reason.AGE
+            roster.reconcile()
+            assert roster.workers == [first, second]
+        else:
+            getattr(roster, end)()
+            assert first.due is None
+        assert roster.make_due(second, Reason.AGE) is False
+        assert second.due is None
+
+
+def test_as_many_successors_at_a_time_as_the_surge_allows(roster_class):
+    roster = make(roster_class, 4, serving=4, surge=2)
+    for worker in roster.workers:
+        roster.make_due(worker, Reason.MANUAL)
+    roster.reconcile()
+    assert slots(roster.workers[4:]) == [(0, 2), (1, 2)]
+    assert roster.superseded() == []
+    roster.ready(roster.workers[4])
+    assert roster.superseded() == [(roster.workers[0], Reason.MANUAL)]
+    roster.reconcile()
+    assert len(roster.workers) == 6
+    roster.check()
+
+
+def test_successors_leave_the_room_that_a_full_pool_needs(roster_class):
+    roster = make(roster_class, 3, serving=1)
+    roster.make_due(roster.workers[0], Reason.AGE)
+    roster.reconcile()
+    assert slots(roster.workers) == [(0, 1), (0, 2)]
+    assert roster.vacancies() == 2
+    start(roster, 2)
+    assert slots(roster.workers[2:]) == [(1, 1), (2, 1)]
+    roster.check()
+
+
+def test_who_goes_for_another_reason_takes_up_the_surge(roster_class):
+    roster = make(roster_class, 2, serving=2)
+    first, second = roster.workers
+    roster.retire(first, Reason.TASKS)
+    roster.make_due(second, Reason.AGE)
+    roster.reconcile()
+    assert slots(roster.workers) == [(0, 1), (1, 1), (0, 2)]
+    roster.left(first)
+    roster.reconcile()
+    assert slots(roster.workers) == [(1, 1), (0, 2), (1, 2)]
+    roster.check()
+
+
+def test_a_slot_that_is_empty_takes_up_the_surge_no_longer_than_it_is(roster_class):
+    roster = make(roster_class, 2, serving=2)
+    first, second = roster.workers
+    roster.retire(first, Reason.IDLE)
+    roster.wanted = 1
+    roster.make_due(second, Reason.AGE)
+    roster.reconcile()
+    assert slots(roster.workers) == [(0, 1), (1, 1)]  # room for one, and a task may come
+    roster.left(first)
+    roster.reconcile()
+    assert slots(roster.workers) == [(1, 1), (1, 2)]
+
+
+def test_a_starter_of_an_empty_slot_takes_up_none(roster_class):
+    roster = make(roster_class, 2, serving=1)
+    start(roster, 1)
+    roster.make_due(roster.workers[0], Reason.AGE)
+    roster.reconcile()
+    assert slots(roster.workers) == [(0, 1), (1, 1), (0, 2)]
+    roster.check()
+
+
+def test_without_surge_who_is_due_goes_when_nobody_else_comes_or_goes(roster_class):
+    roster = make(roster_class, 3, serving=2, surge=0)
+    first, second = roster.workers
+    (starting,) = start(roster, 1)
+    for worker in (first, second):
+        roster.make_due(worker, Reason.MANUAL)
+    roster.reconcile()
+    assert len(roster.workers) == 3
+    assert roster.superseded() == []  # another starts
+    roster.ready(starting)
+    assert roster.superseded() == [(first, Reason.MANUAL)]  # one at a time
+    roster.retire(first, Reason.MANUAL)
+    roster.reconcile()
+    assert roster.superseded() == []
+    roster.left(first)
+    assert roster.superseded() == [(second, Reason.MANUAL)]
+    roster.reconcile()
+    assert roster.superseded() == []
+    roster.ready(roster.workers[-1])
+    assert roster.superseded() == [(second, Reason.MANUAL)]
+
+
+def test_without_surge_nobody_goes_whom_nobody_can_follow(roster_class):
+    roster = make(roster_class, 3, serving=2, surge=0)
+    first, second = roster.workers
+    (starting,) = start(roster, 1)
+    roster.make_due(first, Reason.MANUAL)
+    roster.start_failed(starting, ERROR)
+    assert roster.superseded() == []
+    roster.resume()
+    assert roster.superseded() == [(first, Reason.MANUAL)]
+
+
+def test_with_surge_nobody_goes_before_its_successor_is_there(roster_class):
+    roster = make(roster_class, 1, serving=1)
+    roster.make_due(roster.workers[0], Reason.MANUAL)
+    assert roster.superseded() == []
+
+
+def test_a_successor_that_replaces_nobody_goes(roster_class):
+    """The pool is closed while a successor starts: the old one is not replaced any more."""
+    roster = make(roster_class, 2, serving=1)
+    (old,) = roster.workers
+    roster.make_due(old, Reason.AGE)
+    roster.reconcile()
+    new = roster.workers[-1]
+    roster.close()
+    assert roster.superseded() == [(new, Reason.CLOSE)]
+    roster.retire(new, Reason.CLOSE)
+    assert roster.superseded() == []
+    assert old.state is State.SERVING
+
+
+def test_a_successor_that_is_itself_due_takes_the_place_all_the_same(roster_class):
+    roster = make(roster_class, 2, serving=1)
+    (old,) = roster.workers
+    roster.make_due(old, Reason.AGE)
+    roster.reconcile()
+    new = roster.workers[-1]
+    assert roster.make_due(new, Reason.MANUAL) is True
+    assert roster.superseded() == []
+    roster.ready(new)
+    assert roster.superseded() == [(old, Reason.AGE)]
+    roster.close()
+    new.due = Reason.REQUESTED
+    assert roster.superseded() == [(new, Reason.REQUESTED)]
+
+
+def test_when_the_old_one_goes_before_its_successor_is_ready_that_holds_the_slot(roster_class):
+    roster = make(roster_class, 2, serving=1)
+    (old,) = roster.workers
+    roster.make_due(old, Reason.AGE)
+    roster.reconcile()
+    new = roster.workers[-1]
+    roster.retire(old, Reason.TIMEOUT)
+    assert roster.active() == [new]
+    assert roster.superseded() == []
+    roster.vacate(old)
+    roster.left(old)
+    roster.ready(new)
+    assert new.state is State.SERVING
+    assert old.reason is Reason.TIMEOUT
+    roster.check()
+
+
+def test_holders_and_starters(roster_class):
+    roster = make(roster_class, 3, serving=2)
+    first, second = roster.workers
+    (third,) = start(roster, 1)
+    roster.make_due(first, Reason.AGE)
+    roster.reconcile()
+    successor = roster.workers[-1]
+    assert roster.holders() == {0: first, 1: second}
+    assert roster.starters() == {0: successor, 2: third}
+    roster.retire(second, Reason.TASKS)
+    assert roster.holders() == {0: first}
+
+
+# ==== fewer slots, and more ======================================================================
+
+
+def test_more_slots(roster_class):
+    roster = make(roster_class, 2, serving=2)
+    roster.resize(4)
+    assert (roster.size, roster.wanted) == (4, 2)
+    assert roster.generations == [1, 1, 0, 0]
+    assert roster.vacancies() == 2
+    assert slots(start(roster, 2)) == [(2, 1), (3, 1)]
+    assert not roster._shrunk
+    roster.check()
+
+
+def test_fewer_slots(roster_class):
+    roster = make(roster_class, 4, serving=3)
+    (starting,) = start(roster, 1)
+    first, second, third = roster.workers[:3]
+    roster.resize(2)
+    assert (roster.size, roster.wanted) == (2, 2)
+    assert roster.superseded() == [(third, Reason.RESIZE), (starting, Reason.RESIZE)]
+    roster.check()
+    for worker, reason in roster.superseded():
+        roster.retire(worker, reason)
+    assert roster.superseded() == []
+    assert roster.active() == [first, second]
+    assert roster.vacancies() == 0
+    roster.reconcile()
+    assert len(roster.workers) == 4
+    roster.check()
+    roster.retire(first, Reason.TASKS)
+    roster.reconcile()
+    assert slots(roster.active()) == [(1, 1), (0, 2)]  # those of slots that are no more do not count
+    roster.check()
+
+
+def test_a_slot_that_comes_back_goes_on_with_its_generations(roster_class):
+    roster = make(roster_class, 2, serving=2)
+    second = roster.workers[1]
+    roster.resize(1)
+    assert roster.generations == [1, 1]
+    roster.retire(second, Reason.RESIZE)
+    roster.resize(2)
+    roster.check()
+    assert slots(start(roster, 1)) == [(1, 2)]
+    roster.ready(roster.workers[-1])
+    assert roster.workers[-1].state is State.STARTING  # a task may run in it
+    roster.vacate(second)
+    assert roster.workers[-1].state is State.SERVING
+
+
+def test_the_same_size_changes_nothing(roster_class):
+    roster = make(roster_class, 3, serving=2)
+    before = facts(roster)
+    roster.resize(3)
+    assert facts(roster) == before
+
+
+def test_a_slot_that_is_no_more_has_no_successor(roster_class):
+    roster = make(roster_class, 2, serving=2)
+    first, second = roster.workers
+    roster.make_due(second, Reason.MANUAL)
+    roster.resize(1)
+    assert roster.superseded() == [(second, Reason.RESIZE)]
+    roster.retire(second, Reason.RESIZE)
+    roster.reconcile()
+    assert roster.workers == [first, second]
+
+
+def test_shrunk_when_some_go_half_way_more_than_allowed_may_be_here(roster_class):
+    roster = make(roster_class, 3, serving=3, surge=0)
+    for worker in roster.workers:
+        roster.retire(worker, Reason.TASKS)
+    roster.resize(1)
+    roster.resize(2)
+    roster.surge = -1  # as if more had gone half-way
+    roster.check()
+    roster._shrunk = False
+    broken(roster, "more workers than size and surge allow")
+    roster._shrunk = True
+    roster.destroy()
+    for worker in roster.workers.copy():
+        roster.left(worker)
+    roster.end()
+    assert not roster._shrunk
+
+
+# ==== fewer, when there is nothing to do =========================================================
+
+
+def test_more_than_the_least_number_may_shrink(roster_class):
+    roster = make(roster_class, 3, serving=2, min_workers=1)
+    assert roster.may_shrink()
+    roster.shrink()
+    assert roster.wanted == 1
+    roster.retire(roster.workers[0], Reason.IDLE)
+    assert not roster.may_shrink()
+    roster.reconcile()
+    assert len(roster.active()) == 1
+    roster.shrink()
+    assert roster.wanted == 1
+
+
+def test_without_a_least_number_nobody_may_be_left(roster_class):
+    roster = make(roster_class, 3, serving=1)
+    assert roster.may_shrink()
+    roster.shrink()
+    assert roster.wanted == 0
+
+
+def test_a_pool_that_ends_does_not_shrink(roster_class):
+    roster = make(roster_class, 3, serving=2)
+    roster.close()
+    assert not roster.may_shrink()
+
+
+# ==== one that is given up =======================================================================
+
+
+@pytest.mark.parametrize("most", [None, 0, 1])
+def test_more_abandoned_than_are_allowed_break_the_pool(roster_class, most):
+    roster = make(roster_class, 3, serving=3, max_abandoned=most)
+    allowed = 3 if most is None else most
+    for _ in range(allowed):
+        if not roster.workers:
+            start(roster, 1)
+        roster.abandon(roster.workers[0])
+        assert roster.state is PoolState.OPEN
+    if not roster.workers:
+        start(roster, 1)
+    roster.abandon(roster.workers[0])
+    assert roster.state is PoolState.BROKEN
+    assert isinstance(roster.broken, WorkerLostError)
+    assert str(roster.broken) == (
+        f"{allowed + 1} threads are stuck in tasks that do not end, "
+        f"and no more than {allowed} may be (max_abandoned)"
+    )
+    assert roster.vacancies() == 0
+
+
+def test_one_that_came_back_does_not_count(roster_class):
+    roster = make(roster_class, 3, serving=3, max_abandoned=1)
+    first, second, _ = roster.workers
+    roster.abandon(first)
+    roster.left(first)
+    roster.abandon(second)
+    assert roster.state is PoolState.OPEN
+
+
+def test_a_pool_that_ends_is_not_broken_by_who_is_given_up(roster_class):
+    roster = make(roster_class, 3, serving=3, max_abandoned=0)
+    roster.destroy()
+    for worker in roster.workers.copy():
+        roster.abandon(worker)
+    assert roster.broken is None
+    assert roster.state is PoolState.CLOSING
+    assert roster.is_over(0)
 
 
 # ==== the pool's life ============================================================================
@@ -804,6 +1335,17 @@ VERBS: dict[str, Callable[[_roster.Roster], Callable[[], object]]] = {
     "ready": lambda r: partial(r.ready, _a_starting(r)),
     "start_failed": lambda r: partial(r.start_failed, _a_starting(r), ERROR),
     "not_launched": lambda r: partial(r.not_launched, _a_starting(r)),
+    "resume": lambda r: (setattr(r, "held_back", True), r.resume)[-1],
+    "make_due": lambda r: partial(r.make_due, _a_serving(r), Reason.AGE),
+    "reconcile, one is due": lambda r: (r.make_due(_a_serving(r), Reason.AGE), r.reconcile)[-1],
+    "resize up": lambda r: partial(r.resize, 7),
+    "resize down": lambda r: partial(r.resize, 1),
+    "shrink": lambda r: (setattr(r, "min_workers", 0), r.shrink)[-1],
+    "abandon a start": lambda r: partial(r.abandon, _a_starting(r), ERROR),
+    "abandon one too many": lambda r: (
+        setattr(r, "max_abandoned", 0),
+        partial(r.abandon, _a_serving(r)),
+    )[-1],
     "retire": lambda r: partial(r.retire, _a_serving(r), Reason.TASKS),
     "retire starting": lambda r: partial(r.retire, _a_starting(r), Reason.CLOSE),
     "vacate": lambda r: partial(r.vacate, _with_waiting(r)),
@@ -817,6 +1359,7 @@ VERBS: dict[str, Callable[[_roster.Roster], Callable[[], object]]] = {
         r.start_failed, _with_waiting(r), ERROR
     ),
     "close": lambda r: r.close,
+    "close, one is due": lambda r: (r.make_due(_a_serving(r), Reason.AGE), r.close)[-1],
     "shutdown": lambda r: partial(r.close, terminal=True),
     "destroy": lambda r: r.destroy,
     "end": lambda r: (_over(r), partial(_end_if_over, r))[-1],
@@ -851,7 +1394,7 @@ def test_twice_changes_nothing(roster_class, name):
 
 
 # What an interrupt may leave one too high; nothing is decided by these alone.
-COUNTERS = ("recycles", "failed_starts", "_failures", "generations")
+COUNTERS = ("recycles", "failed_starts", "failures", "generations")
 
 
 class Interrupt(BaseException):
@@ -903,8 +1446,9 @@ def test_broken_off_anywhere_and_called_again_it_is_as_if_called_once(roster_cla
 def decided(roster: _roster.Roster) -> dict[str, Any]:
     """The facts, but for counters."""
     kept = {name: value for name, value in facts(roster).items() if name not in COUNTERS}
+    kept["broken"] = repr(roster.broken)
     for name in ("workers", "abandoned"):
-        kept[name] = [(slot, state, reason) for slot, _, state, reason in kept[name]]
+        kept[name] = [(slot, *rest) for slot, _, *rest in kept[name]]
     return kept
 
 
@@ -925,7 +1469,19 @@ def test_check_sees_one_slot_held_twice(roster_class):
 def test_check_sees_more_active_workers_than_slots(roster_class):
     roster = make(roster_class, 3, serving=3)
     roster.size = 2
+    roster.check()  # who is in a slot that is no more does not count
+    roster.workers[2].slot = -1
     broken(roster, "more active workers than the pool has slots")
+
+
+def test_check_sees_one_slot_with_two_starters(roster_class):
+    roster = make(roster_class, 3, serving=1)
+    first, second = start(roster, 2)
+    roster.check()
+    first.slot = 0
+    roster.check()  # a holder and its successor
+    second.slot = 0
+    broken(roster, "one slot, two starters")
 
 
 def test_check_sees_more_workers_than_surge_allows(roster_class):
@@ -959,25 +1515,25 @@ def test_where_a_task_still_runs_a_successor_takes_no_room_from_a_free_slot(rost
     roster = make(roster_class, 3, serving=2)
     first, second = roster.workers
     roster.retire(first, Reason.TASKS)
-    assert roster._vacant_slots() == [0, 2]
+    assert roster._vacant_slots(9) == [0, 2]
     roster.retire(second, Reason.TASKS)
-    assert roster._vacant_slots() == [0, 2]  # slot 1 waits, 2 could run a task at once
+    assert roster._vacant_slots(9) == [0, 2]  # slot 1 waits, 2 could run a task at once
     assert roster.vacancies() == 2
 
 
 def test_without_surge_only_the_free_slot_is_vacant(roster_class):
     roster = make(roster_class, 3, serving=2, surge=0)
     roster.retire(roster.workers[0], Reason.TASKS)
-    assert roster._vacant_slots() == [2]
+    assert roster._vacant_slots(9) == [2]
 
 
 def test_room_for_one_goes_to_the_slot_that_is_vacated(roster_class):
     roster = make(roster_class, 4, serving=4)
     for worker in roster.workers:
         roster.retire(worker, Reason.TASKS)
-    assert roster._vacant_slots() == [0]
+    assert roster._vacant_slots(9) == [0]
     roster.vacate(roster.workers[1])
-    assert roster._vacant_slots() == [1]
+    assert roster._vacant_slots(9) == [1]
 
 
 def test_fewer_wanted_than_there_are_adds_nobody_to_many_empty_slots(roster_class):

@@ -4,14 +4,17 @@ Roster, dispatch and engine are the real ones. Submitters and drivers are genera
 before each step of the proof in ``_dispatch.py``, so hypothesis may interleave them in any way. A
 wake lock is a flag that notes its release, and a thread is an entry in a list: nothing here runs
 at the same time as anything else, and nothing ever sleeps. While the model holds the engine's
-lock, orders wait, as they do when some thread is in the middle of carrying one out.
+lock, orders wait, as they do when some thread is in the middle of carrying one out. The clock is a
+number, and the watchdog's thread is an event that sets it forward to when that would wake.
 
 After each step the invariants hold; at rest (nobody can go on but tasks that run and initializers)
-no task waits for whom it need not; and each run ends with a close that comes to its end.
+no task and no caller waits for whom it need not, and the watchdog wakes in time; when all is calm,
+who waited has the answer; and each run ends with a close that comes to its end.
 """
 
 from collections import Counter
 from collections.abc import Generator
+from math import inf
 from types import SimpleNamespace
 from typing import Any, ClassVar
 
@@ -25,11 +28,13 @@ from recyclepool import _roster
 from recyclepool._dispatch import Dispatch
 from recyclepool._engine import Engine, Settings
 from recyclepool._future import Future
+from recyclepool._rules import Rules
+from recyclepool._waits import Replaced, Rested, Started, Wait
+from recyclepool._watchdog import next_deadline
 from recyclepool._worker import Worker
 from recyclepool.backends import Hooks
-from recyclepool.errors import BrokenRecyclePool, WorkerStartError
+from recyclepool.errors import BrokenRecyclePool, PoolClosedError, WorkerStartError
 from recyclepool.events import PoolState, Reason, State
-from recyclepool.limits import Limits
 
 Steps = Generator[str, Any, Any]
 
@@ -81,6 +86,10 @@ class Admission:
         self.released = True
 
 
+class Died(BaseException):
+    """What a driver dies of."""
+
+
 class Actor:
     """Somebody who takes steps. `at` is the one that comes next; None: it has ended."""
 
@@ -126,8 +135,6 @@ class Submitter(Actor):
 
     def append(self) -> None:
         self.appended = True
-        if not self.dispatch.closing:
-            self.model.excused = False
 
     def put(self) -> Steps:
         dispatch = self.dispatch
@@ -161,6 +168,7 @@ class Driver(Actor):
         self.model, self.worker = model, worker
         self.state = worker.state  # as it was after the last step
         self.held: Future[Any] | None = None
+        self.dies = False
         super().__init__()
 
     def live(self) -> Steps:
@@ -168,12 +176,18 @@ class Driver(Actor):
         if not (yield "open"):
             engine.start_failed(worker, ValueError("the initializer fails"))
             return
-        engine.ready(worker)
-        yield "be admitted"
-        worker.admission.acquire()
-        yield from self.serve()
+        lost = None
+        if worker.claim_start("driver"):
+            yield "be ready"
+            engine.ready(worker)
+            yield "be admitted"
+            worker.admission.acquire()
+            try:
+                yield from self.serve()
+            except Died as error:
+                self.held, lost = None, error
         yield "vacate"
-        engine.vacate(worker, Reason.CLOSE)
+        engine.vacate(worker, lost)
         yield "leave"
         engine.left(worker)
 
@@ -181,6 +195,7 @@ class Driver(Actor):
         worker, dispatch = self.worker, self.worker.dispatch
         yield "serve"
         last_look = worker.resting = False
+        yield from self.be_busy()
         while True:
             yield "mark"
             if worker.leaving is not None:
@@ -191,12 +206,24 @@ class Driver(Actor):
             except IndexError:
                 if last_look:
                     return
+                worker.idle_since = self.model.now
                 last_look = yield from self.fall_asleep()
+                yield from self.be_busy()
                 continue
+            yield "show it"
+            worker.task_started = self.model.now
+            worker.gate.task = self.held
             yield "begin"
             if self.held.begin():
                 yield from self.run(self.held)
+            else:
+                worker.gate.task = None
             self.held = None
+
+    def be_busy(self) -> Steps:
+        if self.worker.watch is not None:
+            yield "be busy"
+            self.worker.watch.busy_from(self.model.now)
 
     def run(self, task: Future[Any]) -> Steps:
         worker = self.worker
@@ -205,13 +232,13 @@ class Driver(Actor):
         if worker.tasks == worker.last_task:
             yield "last task"
             self.model.hooks.on_last_task(worker)
-        yield "run"
-        worker.gate.task = task
         yield "end"
         worker.gate.task = None
         yield "settle"
-        task.settle(None, None)  # a destroy may have been faster
+        task.settle(None, None)  # a destroy, a deadline or a cancel may have been faster
         yield "call back"
+        if self.dies:
+            raise Died
 
     def fall_asleep(self) -> Steps:
         worker, dispatch = self.worker, self.worker.dispatch
@@ -233,6 +260,9 @@ class Driver(Actor):
             elif dispatch.queue:
                 yield "wake"
                 dispatch.look()
+            elif dispatch.on_rest is not None:
+                yield "tell of rest"
+                (dispatch.on_rest or int)()
             yield "sleep"
         worker.wake.acquire()
         yield "woken"
@@ -250,9 +280,6 @@ class Driver(Actor):
         """Is its thread the pool's?"""
         return self.at is not None and self.worker.state is not State.ABANDONED
 
-    def is_active(self) -> bool:
-        return self.is_here() and self.worker.state in (State.STARTING, State.SERVING)
-
     def looks(self) -> bool:
         """Is its look still to come?"""
         return self.at in ("look", "rouse", "wake")
@@ -261,12 +288,12 @@ class Driver(Actor):
         """Is it awake, and its next step, whatever else is done, a popleft?"""
         if self.at == "pop":
             return True
-        if self.at in ("look", "rouse", "wake", "sleep"):
+        if self.at in ("look", "rouse", "wake", "tell of rest", "sleep"):
             awake = self.worker.wake.released
         elif self.at == "be admitted":
             awake = self.worker.admission.released
         else:
-            awake = self.at in ("serve", "mark", "woken")
+            awake = self.at in ("serve", "mark", "woken", "be busy")
         return awake and self.worker.leaving is None
 
 
@@ -283,7 +310,25 @@ class Thread:
         assert worker.dispatch not in model.destroyed, "a worker starts after destroy"
         if worker.dispatch.closing:
             assert worker.dispatch.queue, "a worker starts for a drain that needs none"
-        model.drivers.append(Driver(model, worker))
+        self.driver = Driver(model, worker)
+        model.drivers.append(self.driver)
+
+    def is_alive(self) -> bool:
+        return self.driver.at is not None
+
+
+class WatchThread:
+    """The watchdog's thread: the model does what it would do (`pass_time`)."""
+
+    def __init__(self, model: "Model") -> None:
+        self.model = model
+
+    def start(self) -> None:
+        if self.model.no_threads:
+            raise RuntimeError("can't start new thread")
+
+    def is_alive(self) -> bool:
+        return True
 
 
 # What may happen, and how often.
@@ -297,7 +342,14 @@ EVENTS = {
     "have_no_threads": 2,
     "hold_the_lock": 2,
     "cancel": 1,
+    "cut": 2,
+    "die": 1,
     "start": 2,
+    "replace": 4,
+    "request": 2,
+    "resize": 2,
+    "rest": 2,
+    "pass_time": 8,
     "close": 1,
     "destroy": 1,
     "give_up": 1,
@@ -313,10 +365,30 @@ class Model(RuleBasedStateMachine):
         size=st.integers(1, 3),
         min_workers=st.integers(0, 2),
         surge=st.integers(0, 2),
-        tasks=st.sampled_from([None, None, 1, 2]),
+        tasks=st.sampled_from([0, 0, 1, 2]),
+        max_abandoned=st.sampled_from([None, 0, 1, 9, 9]),
+        limits=st.fixed_dictionaries(
+            {
+                "age": st.sampled_from([inf, inf, 25.0]),
+                "idle": st.sampled_from([inf, inf, 15.0, 2.0]),
+                "task_timeout": st.sampled_from([inf, inf, 10.0]),
+                "start_timeout": st.sampled_from([inf, 20.0]),
+                "teardown": st.sampled_from([inf, 3.0]),
+                "grace": st.sampled_from([5.0, 0.05]),
+            }
+        ),
     )
-    def make(self, size: int, min_workers: int, surge: int, tasks: int | None) -> None:
-        self.size, self.surge = size, surge
+    def make(
+        self,
+        size: int,
+        min_workers: int,
+        surge: int,
+        tasks: int,
+        max_abandoned: int | None = None,
+        limits: dict[str, float] | None = None,
+    ) -> None:
+        self.surge, self.now = surge, 0.0
+        rules = Rules(tasks=tasks, surge=surge, max_abandoned=max_abandoned, jitter=0.0)
         self.settings = Settings(
             name="model",
             size=size,
@@ -324,29 +396,52 @@ class Model(RuleBasedStateMachine):
             thread_names="model",
             backend=self,  # type: ignore[arg-type]
             isolated=False,
-            limits=Limits(tasks=tasks),
+            rules=rules._replace(**(limits or {})),
             cache=1,
-            clock=lambda: 0.0,
-            new_thread=lambda args, **_: Thread(self, args[0]),  # type: ignore[arg-type]
+            clock=lambda: self.now,
+            new_thread=self.new_thread,
         )
         self.open()
+
+    def new_thread(self, args: Any, **_: Any) -> Any:
+        return Thread(self, args[0]) if isinstance(args[0], Worker) else WatchThread(self)
 
     def open(self) -> None:
         self.drivers: list[Driver] = []
         self.submitters: list[Submitter] = []  # whose task has not its end
         self.runs: Counter[Future[Any]] = Counter()  # how often a task was begun
-        self.starts: list[Future[int]] = []
+        self.waits: list[Wait] = []
         self.destroyed: list[Dispatch] = []
         self.ending: list[Dispatch] = []  # those that were closed or destroyed
         self.no_threads = False
         self.locked = False  # somebody carries an order out
-        self.failed_starts = 0
-        self.excused = False  # a start has failed since the last submit: who is queued may wait
         self.engine = Engine(self.settings)
         roster = self.engine.roster
         self.engine.roster = self.roster_class(
-            roster.size, self.engine._new_worker, min_workers=roster.min_workers, surge=self.surge
+            roster.size,
+            self.engine._new_worker,
+            min_workers=roster.min_workers,
+            surge=self.surge,
+            max_abandoned=roster.max_abandoned,
         )
+        self.real_retire, self.engine.retire_now = self.engine.retire_now, self.retire_now
+        self.engine.news._note = lambda *told: None  # type: ignore[method-assign]
+        self.engine.news.watchdog_failed = self.watchdog_failed  # type: ignore[method-assign]
+
+    def watchdog_failed(self, error: Any) -> None:
+        raise error
+
+    def retire_now(self, worker: Worker, reason: Reason, why: str = "") -> None:
+        """The engine's; first, one that is due and serves has to have a successor that is ready."""
+        superseded = reason is worker.due and not why and worker.leaving is None
+        if superseded and worker.state is State.SERVING:
+            others = [w for w in self.engine.roster.workers if w is not worker]
+            if self.surge:
+                ready = [w for w in others if w.slot == worker.slot and w.opened]
+                assert any(w.state is State.STARTING for w in ready), "it goes before its successor"
+            else:
+                assert all(w.state is State.SERVING for w in others), "two leave at a time"
+        self.real_retire(worker, reason, why)
 
     def reopen(self) -> None:
         """What was shut down stays so; the next pool."""
@@ -358,7 +453,12 @@ class Model(RuleBasedStateMachine):
         self.hooks = hooks
         worker.wake = Wake()  # type: ignore[assignment]
         worker.admission = Admission()  # type: ignore[assignment]
-        return SimpleNamespace(interrupt=lambda task: False)
+        return SimpleNamespace(interrupt=lambda task: self.interrupt(worker, task))
+
+    def interrupt(self, worker: Worker, task: Any) -> bool:
+        assert worker.leaving is not None, "a worker that is aborted may take another task"
+        assert task.done(), "a task is interrupted, and its future waits for that"
+        return False
 
     # -- steps ------------------------------------------------------------------------------------
 
@@ -402,7 +502,9 @@ class Model(RuleBasedStateMachine):
             actors: list[Actor] = [*self.submitters, *self.drivers]
             able = [a for a in actors if a.can_step()]
             whole, which = move % 2 == 0, move // 2
-            if not able or which % (24 if self.engine.dispatch.closing else 6) == 0:
+            if move == 63:
+                self.pass_time(0)
+            elif not able or which % (24 if self.engine.dispatch.closing else 6) == 0:
                 self.submit(whole=whole)
             else:
                 actor = able[which % len(able)]
@@ -412,8 +514,41 @@ class Model(RuleBasedStateMachine):
         pass
 
     def calm(self, which: int) -> None:
-        """All that was to be done is done: who is here is idle."""
+        """All that was to be done is done: who is here is idle, and who waited has the answer."""
+        self.calm_down()
+        roster = self.engine.roster
+        if roster.state is PoolState.OPEN:
+            assert not self.engine.dispatch.queue
+            assert all(w.state is State.SERVING for w in roster.workers), "somebody comes or goes"
+            assert all(w.due is None for w in roster.workers), "somebody waits to be replaced"
+            assert len(roster.workers) == roster.wanted, "more or fewer are here than are wanted"
+        assert all(wait.done() for wait in self.waits), "somebody waits in vain"
+
+    def calm_down(self) -> None:
         self.go_on()
+        for _ in range(20):
+            if not self.engine.roster.held_back or self.engine.roster.state is PoolState.BROKEN:
+                return
+            if self.wakes_at() == inf:
+                self.engine.look()  # there was no thread for the watchdog: any order tries again
+            self.pass_time(0)
+            self.go_on()
+        raise AssertionError("starts are held back for ever")
+
+    def pass_time(self, which: int) -> None:
+        """The watchdog's thread wakes: in time, or late."""
+        late = (0.0, 0.0, 0.0, 0.5, 5.0, 50.0)[which]
+        if self.wakes_at() < inf:
+            self.now = max(self.now, self.wakes_at()) + late
+            self.engine.look()
+        else:
+            self.now += 1.0 + late
+        self.check()
+
+    def wakes_at(self) -> float:
+        """When the watchdog's thread will look. None there: never."""
+        watchdog = self.engine.watchdog
+        return inf if watchdog is None or watchdog._sleep is None else watchdog.until
 
     def work(self, which: int) -> None:
         """One worker goes on for a while."""
@@ -434,8 +569,46 @@ class Model(RuleBasedStateMachine):
         if self.submitters:
             self.submitters[which % len(self.submitters)].task.cancel()
 
+    def cut(self, which: int) -> None:
+        """A task that runs is cancelled."""
+        running = [d.held for d in self.drivers if d.held is not None and d.held.running()]
+        if running:
+            task = running[which % len(running)]
+            if self.engine.cancel(task):
+                assert task.done()
+
+    def die(self, which: int) -> None:
+        """A driver dies after its task."""
+        here = self.here()
+        if here:
+            here[which % len(here)].dies = True
+
+    def replace(self, which: int) -> None:
+        """A soft restart, or a slot is recycled; a successor may fail to open."""
+        slot = which if which < self.engine.roster.size else None
+        before = self.drivers.copy()
+        self.waits.append(self.engine.replace(slot, "by the model"))
+        if which % 2:
+            for driver in self.drivers:
+                if driver not in before and driver.at == "open":
+                    self.take(driver, choice=False)
+
+    def request(self, which: int) -> None:
+        """A task wants its worker to be replaced."""
+        here = self.here()
+        if here:
+            self.engine.request_recycle(here[which % len(here)].worker, "by the model")
+
+    def resize(self, which: int) -> None:
+        if self.engine.roster.state is PoolState.OPEN:
+            self.engine.resize(max(1, self.settings.min_workers, which))
+
+    def rest(self, which: int) -> None:
+        """Somebody waits until there is nothing to do."""
+        self.waits.append(self.engine.rest())
+
     def start(self, which: int) -> None:
-        self.starts.append(self.engine.start())
+        self.waits.append(self.engine.start())
         if which < 2:
             self.fail_to_open(which)
 
@@ -453,39 +626,35 @@ class Model(RuleBasedStateMachine):
 
     def hold_the_lock(self, which: int) -> None:
         """Somebody is in the middle of an order: what others order waits."""
-        self.locked = self.engine._lock.acquire(blocking=False)
+        self.locked = self.engine._orders._lock.acquire(blocking=False)
         assert self.locked
 
     def release_the_lock(self) -> None:
         self.locked = False
-        self.engine._lock.release()
-        self.engine._carry_out()
+        self.engine._orders._lock.release()
+        self.engine._orders._carry_out()
 
     def close(self, which: int) -> None:
         self.ending.append(self.engine.dispatch)
-        self.excused = False  # to close it looks, too
-        self.engine._order(self.engine._close, self.engine.dispatch, which == 0)
+        self.engine.end(self.engine.dispatch, terminal=which == 0)
 
     def destroy(self, which: int) -> None:
         dispatch = self.engine.dispatch
         self.ending.append(dispatch)
         self.destroyed.append(dispatch)
-        self.engine._order(self.engine._destroy, dispatch)
+        self.engine.abort(dispatch)
 
     def give_up(self, which: int) -> None:
         """Destroy again, and give some of those up who are still here."""
         for dispatch in self.destroyed[-1:]:
-            self.engine._order(self.engine._destroy, dispatch)
+            self.engine.abort(dispatch)
             for driver in self.here()[: which + 1]:
                 if driver.worker.dispatch is dispatch:
-                    self.engine._order(self.engine._abandon, driver.worker)
+                    self.engine.abandon(driver.worker)
 
     # -- what holds after each step ---------------------------------------------------------------
 
     def check(self) -> None:
-        failed = self.engine.roster.failed_starts
-        if failed != self.failed_starts:
-            self.failed_starts, self.excused = failed, True
         self.engine.roster.check()
         self.check_workers()
         self.check_tasks()
@@ -501,13 +670,16 @@ class Model(RuleBasedStateMachine):
             driver.state = state
             if driver.at in ("sleep", "mark", "pop"):
                 assert driver.worker.resting == (driver.at == "sleep")
-        here, active = self.here(), [d for d in self.drivers if d.is_active()]
-        assert len(active) <= self.size
-        assert len(here) <= self.size + self.surge
-        assert len({d.worker.slot for d in active}) == len(active)
+        here, size = self.here(), self.engine.roster.size
+        for state in (State.SERVING, State.STARTING):
+            held = [d.worker.slot for d in here if d.worker.state is state]
+            assert len(set(held)) == len(held), f"one slot, and two who are {state}"
+        assert self.room() >= 0 or self.engine.roster._shrunk
         busy = [d.worker.slot for d in here if d.held is not None]
         assert len(set(busy)) == len(busy), "one slot, two tasks"
-        assert all(0 <= d.worker.slot < self.size for d in active)
+        assert all(0 <= d.worker.slot for d in here)
+        if not self.engine.roster._shrunk:
+            assert all(d.worker.slot < size for d in here)
         for driver in self.drivers.copy():
             if driver.at is None:
                 self.drivers.remove(driver)  # its thread has ended
@@ -516,7 +688,12 @@ class Model(RuleBasedStateMachine):
         roster = self.engine.roster
         if self.locked:
             return
-        assert not self.engine._orders
+        assert not self.engine._orders._orders
+        serving = [d.worker.slot for d in here if d.worker.state is State.SERVING]
+        assert all(slot < size for slot in serving), "one serves in a slot that is no more"
+        for driver in here:
+            if driver.worker.due is not None:
+                assert driver.worker.state is not State.STOPPED
         assert [d.worker for d in here] == roster.workers
         gone = [d for d in self.drivers if d.at is not None and not d.is_here()]
         assert sorted(map(id, roster.abandoned)) == sorted(id(d.worker) for d in gone)
@@ -565,30 +742,83 @@ class Model(RuleBasedStateMachine):
         roster, dispatch = self.engine.roster, self.engine.dispatch
         dispatch.check()
         assert not any(d.at == "sleep" and d.worker.leaving for d in self.drivers)
-        queued = len(dispatch.queue)
-        here = self.here()
-        active = sum(d.is_active() for d in here)
-        room = min(self.size - active, self.size + self.surge - len(here))
+        queued, here = len(dispatch.queue), self.here()
+        later = roster.held_back and self.wakes_at() < inf
+        empty = self.empty_slots()
+        room = 0 if roster.held_back else min(len(empty), max(0, self.room()))
         starting = [d for d in here if d.at == "open" and d.worker.leaving is None]
         starting += [d for d in here if d.at == "be admitted" and d.worker.leaving is None]
-        running = {d.worker.slot for d in here if d.held is not None}
-        opening = sum(d.worker.slot not in running for d in starting)
+        taken = {d.worker.slot for d in here if d.held is not None}
+        taken |= {d.worker.slot for d in here if d.worker.state is State.SERVING}
+        opening = sum(d.worker.slot not in taken for d in starting)
+        self.check_watchdog()
         if roster.state is PoolState.BROKEN:
             assert not queued
         elif roster.state is PoolState.CLOSING:
-            assert here, "a drain has nobody to end it"
+            assert here or later, "a drain has nobody to end it"
             if queued and dispatch not in self.destroyed and roster.broken is None:
-                assert not room or opening >= queued or self.excused
+                assert not room or opening >= queued
         elif roster.state is PoolState.OPEN:
             assert dispatch.vacancies == room, "a vacancy that nobody sees, or that is none"
             if queued:
-                assert here, "a task has nobody to run it"
-                assert not room or opening >= queued or self.excused, (
-                    "a task waits beside a vacancy"
-                )
-            if any(not start.done() for start in self.starts):
-                assert here, "start() waits for nobody"
-                assert starting or not room or self.excused, "start() waits for nobody"
+                assert here or later, "a task has nobody to run it"
+                assert not room or opening >= queued, "a task waits beside a vacancy"
+            self.check_due(empty)
+            self.check_waits(queued, room)
+
+    def room(self) -> int:
+        """How many more may live."""
+        size = self.engine.roster.size
+        return size + self.surge - sum(d.worker.slot < size for d in self.here())
+
+    def empty_slots(self) -> set[int]:
+        """Where nobody serves or starts."""
+        held = (State.STARTING, State.SERVING)
+        here = {d.worker.slot for d in self.here() if d.worker.state in held}
+        return set(range(self.engine.roster.size)) - here
+
+    def check_due(self, empty: set[int]) -> None:
+        """Who is due has a successor, if there is room for one."""
+        workers = [d.worker for d in self.here()]
+        starting = {w.slot for w in workers if w.state is State.STARTING}
+        due = [w for w in workers if w.state is State.SERVING and w.due is not None]
+        alone = [w for w in due if w.slot not in starting]
+        if alone and not self.engine.roster.held_back:
+            if self.surge:
+                assert self.room() <= len(empty), "one is due, has no successor, and there is room"
+            else:
+                others = [w for w in workers if w.state is not State.SERVING]
+                assert others, "one is due, and does not go"
+
+    def check_waits(self, queued: int, room: int) -> None:
+        """Who waits for something waits for somebody."""
+        workers, later = [d.worker for d in self.here()], self.engine.roster.held_back
+        starting = any(w.state is State.STARTING for w in workers)
+        for wait in self.waits:
+            if wait.done():
+                continue
+            if isinstance(wait, Started):
+                assert starting or not room, "start() waits for nobody"
+            elif isinstance(wait, Rested):
+                busy = not all(w.resting or w.vacated for w in workers)
+                assert queued or busy, "wait_idle() waits, and all rest"
+            else:
+                going = any(w.due is not None or w.state is State.RETIRING for w in workers)
+                assert starting or going or later, "who wants some replaced waits for nobody"
+
+    def check_watchdog(self) -> None:
+        """It wakes as soon as there is something to do."""
+        roster, watchdog, until = self.engine.roster, self.engine.watchdog, self.wakes_at()
+        if watchdog is not None and watchdog._sleep is None and watchdog.until < inf:
+            return  # there was no thread for it: the next order tries again
+        if roster.held_back and roster.state is not PoolState.BROKEN:
+            assert until < inf, "starts are held back for ever"
+        aging, shrinking = roster.state is PoolState.OPEN, roster.may_shrink()
+        for worker in roster.workers:
+            when, act, *_ = next_deadline(
+                worker, self.engine.rules, self.now, aging=aging, shrinking=shrinking
+            )
+            assert until <= max(when, self.now + 0.001), f"it sleeps through {act} of {worker}"
 
     def go_on(self, waiting_at: tuple[str, ...] = ()) -> None:
         """Have everybody take all steps there are."""
@@ -609,11 +839,11 @@ class Model(RuleBasedStateMachine):
             return
         self.go_on(waiting_at=("open", "end", "call back"))
         dispatch = self.engine.dispatch
-        self.engine._order(self.engine._close, dispatch, False)
+        self.engine.end(dispatch)
         self.ending.append(dispatch)
-        self.go_on()
+        self.calm_down()
         assert all(dispatch.ended.done() for dispatch in self.ending)
-        assert all(start.done() for start in self.starts)
+        assert all(wait.done() for wait in self.waits)
         assert not self.submitters
         assert not self.here()
         roster = self.engine.roster
@@ -625,9 +855,9 @@ class Model(RuleBasedStateMachine):
 # ==== some interleavings that chance finds rarely ================================================
 
 
-def model_of(size: int, *, min_workers: int = 0, tasks: int | None = None) -> Model:
+def model_of(size: int, *, min_workers: int = 0, tasks: int = 0, **limits: float) -> Model:
     model = Model()
-    model.make(size=size, min_workers=min_workers, surge=1, tasks=tasks)
+    model.make(size=size, min_workers=min_workers, surge=1, tasks=tasks, limits=limits)
     return model
 
 
@@ -700,7 +930,7 @@ def test_a_start_that_fails_is_tried_again_when_nobody_serves_and_a_task_waits()
     assert old.at is None
     model.take(new, choice=False)
     model.come_to_rest(0)
-    model.go_on()
+    model.calm(0)
     assert task.done()
     model.teardown()
 
@@ -709,7 +939,7 @@ def test_start_is_told_when_a_worker_cannot_be_started():
     model = model_of(1, min_workers=1)
     model.start(5)
     model.take(model.drivers[0], choice=False)
-    assert isinstance(model.starts[0].exception(0), BrokenRecyclePool | WorkerStartError)
+    assert isinstance(model.waits[0].exception(0), BrokenRecyclePool | WorkerStartError)
     model.teardown()
 
 
@@ -726,11 +956,11 @@ def test_start_is_told_when_there_is_no_thread():
     model = model_of(2, min_workers=2)
     model.no_threads = True
     model.start(5)
-    assert isinstance(model.starts[0].exception(0), WorkerStartError)
+    assert isinstance(model.waits[0].exception(0), WorkerStartError)
     model.no_threads = False
     model.start(5)
     model.go_on()
-    assert model.starts[1].result(0) == 2
+    assert model.waits[1].result(0) == 2
     model.teardown()
 
 
