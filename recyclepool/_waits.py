@@ -14,7 +14,7 @@ from recyclepool._gate import here
 from recyclepool._roster import Roster
 from recyclepool._teller import Teller
 from recyclepool._worker import Worker
-from recyclepool.states import Reason
+from recyclepool.states import Reason, State
 
 __all__ = ["Replaced", "Rested", "Started", "Wait", "Waits"]
 
@@ -78,7 +78,7 @@ class Replaced(Wait):
         return sum(t.reason not in _NO_SUCCESSOR for t in self.targets)
 
     def _is_followed(self, target: Worker, roster: Roster) -> bool:
-        if target in roster.active():
+        if target.state in (State.STARTING, State.SERVING):
             return False
         if target.slot in roster.holders() or target.reason in _NO_SUCCESSOR:
             return True
