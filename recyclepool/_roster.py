@@ -226,7 +226,7 @@ class Roster:
             self.failures += not self.held_back
             self._move(worker, State.STOPPED)
             self.wanted = min(self.wanted, len(self.active()))
-            self.held_back = len(self.workers) > 1  # with nobody alive the next submit tries
+            self.held_back = bool(self.active())  # with nobody left the next submit tries
         self._gone(worker)
 
     def resume(self) -> None:
@@ -259,7 +259,7 @@ class Roster:
                 gone.append((starter, starter.due or Reason.CLOSE))
             elif holder is not None and holder.due is not None and starter.opened:
                 gone.append((holder, holder.due))
-        if not self.surge and not gone and len(holders) == len(self.workers):
+        if not self.surge and not gone and self.wanted <= len(holders) == len(self.workers):
             due = [(w, w.due) for w in self.workers if w.due is not None and self.may_start()]
             gone += due[:1]
         return gone

@@ -239,6 +239,8 @@ class Staff:
             self.news.retired(worker, now - worker.born, now - worker.retired_at)
         self.roster.left(worker)
         self.books = self.books.closed_for(worker.tally)
+        if self.launch_error is not None and not self.roster.workers:
+            self.roster.resume()  # nobody is left who could wait for a thread
         self.demand()
 
     def give_up(self, worker: Worker, start_error: WorkerStartError | None = None) -> None:

@@ -41,6 +41,7 @@ __all__ = ["Act", "Deadline", "Watchdog", "next_deadline"]
 
 
 LINGER = 1.0  # seconds for which a thread without a deadline stays
+FAILED_PAUSE = 1.0  # seconds until the next look after one that failed
 LEAST_PAUSE = 0.001  # seconds until the next look at what could not be done at once
 
 
@@ -168,7 +169,7 @@ class Watchdog:
         self._patience = engine.rules.patience
         self._clock = engine.settings.clock
         self._resume_at = inf  # when starts that failed are tried again
-        self._failed = False
+        self._fails = self._told = False
         self._sleep: _Sleep | None = None  # of the thread that is the right one
         self._thread: threading.Thread | None = None
         self._lingers_until = inf
@@ -205,29 +206,35 @@ class Watchdog:
         now = monotonic()
         try:
             now = self._clock()
+            self._note_pause(now)
             deadlines = [self._next_deadline(w, now).when for w in self._engine.roster.workers]
             soonest = min([self._resume_at, *deadlines])
         except Exception as error:
-            soonest = now + 1.0
+            soonest = now
             self._report(error)
-        self._sleep_until(max(soonest, now + LEAST_PAUSE), now)
+        pause = FAILED_PAUSE if self._fails else LEAST_PAUSE
+        self._fails = False
+        self._sleep_until(max(soonest, now + pause), now)
 
     def _report(self, error: Exception) -> None:
         """A clock or a policy fails. That is told once, and tried again and again."""
-        if not self._failed:
-            self._failed = True
+        self._fails = True
+        if not self._told:
+            self._told = True
             self._engine.news.watchdog_failed(error)
 
-    def _resume(self, now: float) -> None:
-        """Starts that failed are tried again after a pause."""
-        roster = self._engine.roster
-        if not roster.held_back:
+    def _note_pause(self, now: float) -> None:
+        """Starts that failed are tried again after a while: from the first that failed."""
+        if not self._engine.roster.held_back:
             self._resume_at = inf
         elif self._resume_at == inf:
             self._resume_at = now + self._engine.start_pause()
-        elif self._resume_at <= now:
+
+    def _resume(self, now: float) -> None:
+        self._note_pause(now)
+        if self._resume_at <= now:
             self._resume_at = inf
-            roster.resume()
+            self._engine.roster.resume()
             self._engine.demand()
 
     def _next_deadline(self, worker: Worker, now: float) -> Deadline:
