@@ -26,15 +26,16 @@ def cancel_queue(dispatch: Dispatch, tally: Tally, teller: Teller) -> None:
 def fail_queue(dispatch: Dispatch, error: BaseException, tally: Tally, teller: Teller) -> None:
     """They fail, each with an exception object of its own."""
     for task in _queued(dispatch):
-        if task.settle(None, like(error)):
+        # Begun by us, no worker begins it: one that has it by now runs it, and it does not fail. Who
+        # finds it begun in the queue goes on where an interrupt broke this off.
+        if task.begin() or (task.running() and dispatch.take_back(task)):
+            task.settle(None, like(error))
             task.drop_call()
             tally.failed += 1
             teller.add(task)
             dispatch.take_back(task)
-        else:
-            task.begin()  # it was cancelled: tells wait() and as_completed()
-            if dispatch.take_back(task):
-                tally.cancelled += 1
+        elif dispatch.take_back(task):
+            tally.cancelled += 1
 
 
 def _queued(dispatch: Dispatch) -> Iterator[Future[Any]]:

@@ -51,6 +51,7 @@ STATE = len("serving, due: manual")
 FIXED = 30 + STATE  # columns of a worker's row that are neither its task nor its slot's past
 ROOM_FOR_OTHERS = 6  # lines of a table that are no workers, and the one that the cursor rests on
 MOST_NEWS = 15  # lines
+LINE_EVERY = 2.0  # seconds, where there is no terminal
 
 Piece = tuple[str, str]  # a text and its colour
 Who = tuple[int, int]  # a worker: slot and generation
@@ -298,7 +299,7 @@ def _fit(row: Sequence[Piece], width: int, *, colour: bool) -> str:
 
 
 class Screen:
-    """Draws frames in place on a terminal; elsewhere it writes a plain line a second."""
+    """Draws frames in place on a terminal; elsewhere it writes a plain line now and then."""
 
     def __init__(self, out: TextIO, clock: Callable[[], float] = time.monotonic) -> None:
         self._out = out
@@ -314,7 +315,7 @@ class Screen:
         if not self.live:
             now = self._clock()
             if now >= self._next_line:
-                self._next_line = now + 1.0
+                self._next_line = now + LINE_EVERY
                 self.say(line(frame))
             return
         columns, rows = shutil.get_terminal_size()

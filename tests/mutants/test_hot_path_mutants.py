@@ -177,7 +177,7 @@ MUTANTS = [
     mutant(
         "retire takes out before it marks",
         "test_retire_against_falling_asleep.py",
-        "_engine.py",
+        "_staff.py",
         (
             "        if worker.leaving is None:\n            worker.leaving = reason",
             (
@@ -187,28 +187,28 @@ MUTANTS = [
         ),
         (
             (
-                "        self.roster.retire(worker, worker.leaving)\n"
-                "        worker.dispatch.rouse(worker)\n"
+                "        if worker.dispatch.rouse(worker):\n"
+                "            self._note_vacated(worker)\n"
             ),
-            "        self.roster.retire(worker, worker.leaving)\n",
+            "",
         ),
     ),
     mutant(
         "who leaves does not look for a sleeper",
         "test_leaver_looks.py",
-        "_engine.py",
+        "_staff.py",
         ("        if dispatch.queue and dispatch.idle:\n            dispatch.look()\n", ""),
     ),
     mutant(
         "who leaves does not look for a successor",
         "test_leaver_looks.py",
-        "_engine.py",
+        "_staff.py",
         (
-            "        worker.dispatch.rouse(worker)\n        self._demand()\n",
-            "        worker.dispatch.rouse(worker)\n",
+            "            self._note_vacated(worker)\n        self.demand()\n",
+            "            self._note_vacated(worker)\n",
         ),
         (
-            "        self.books = self.books.closed_for(worker.tally)\n        self._demand()\n",
+            "        self.books = self.books.closed_for(worker.tally)\n        self.demand()\n",
             "        self.books = self.books.closed_for(worker.tally)\n",
         ),
     ),
@@ -216,31 +216,31 @@ MUTANTS = [
         "a worker is started without a look at the queue",
         "test_no_worker_starts_behind_close.py",
         "_engine.py",
-        ("        self._order(self._demand)\n", "        self._order(self.roster.demand, 1)\n"),
+        ("        self._order(self.demand)\n", "        self._order(self.roster.demand, 1)\n"),
     ),
     mutant(
         "no look at the orders after the release",
         "test_order_within_an_order.py",
-        "_engine.py",
+        "_orders.py",
         ("            while self._orders:\n", "            if self._orders:\n"),
     ),
     mutant(
         "an order is popped before it is done",
         "test_interrupt_in_order.py -k retire",
-        "_engine.py",
+        "_orders.py",
         ("            verb, args = orders[0]\n", "            verb, args = orders.popleft()\n"),
         ("                orders.popleft()\n", "                pass\n"),
     ),
     mutant(
         "an order that was broken off is not done again",
         "test_interrupt_in_order.py -k retire",
-        "_engine.py",
+        "_orders.py",
         ("            if self._orders:\n                self._carry_out()  # ORDERS 3\n", ""),
     ),
     mutant(
         "the engine's lock is taken and noted in two calls",
         "test_interrupt_in_order.py -k retire",
-        "_engine.py",
+        "_orders.py",
         (
             "held.extend(map(self._lock.acquire, (False,)))",
             "held.append(self._lock.acquire(False))",
@@ -249,7 +249,7 @@ MUTANTS = [
     mutant(
         "the engine's lock is waited for",
         "test_order_within_an_order.py",
-        "_engine.py",
+        "_orders.py",
         (
             "held.extend(map(self._lock.acquire, (False,)))",
             "held.extend(map(self._lock.acquire, (True,)))",

@@ -263,9 +263,9 @@ def test_no_color_is_respected(terminal, monkeypatch):
     assert not COLOUR.search(terminal.writes[1])
 
 
-def test_what_is_no_terminal_gets_a_plain_line_a_second(terminal, monkeypatch):
+def test_what_is_no_terminal_gets_a_plain_line_now_and_then(terminal, monkeypatch):
     out = io.StringIO()
-    times = [10.0, 10.5, 10.9, 11.0, 11.5, 12.1]
+    times = [10.0, 10.5, 11.9, 12.0, 13.5, 14.1]
     screen = Screen(out, iter(times).__next__)
     for _ in times:
         screen.show(BUSY)

@@ -331,6 +331,9 @@ class WatchThread:
         return True
 
 
+# Steps for which time stands still: what is timed has begun, and does not show it yet.
+BRIEF = ("begin", "fall asleep", "publish", "look", "rouse", "wake", "tell of rest")
+
 # What may happen, and how often.
 EVENTS = {
     "nothing": 10,
@@ -538,6 +541,9 @@ class Model(RuleBasedStateMachine):
     def pass_time(self, which: int) -> None:
         """The watchdog's thread wakes: in time, or late."""
         late = (0.0, 0.0, 0.0, 0.5, 5.0, 50.0)[which]
+        for driver in self.drivers.copy():  # no thread stands still there for seconds
+            while driver.at in BRIEF:
+                self.take(driver)
         if self.wakes_at() < inf:
             self.now = max(self.now, self.wakes_at()) + late
             self.engine.look()
