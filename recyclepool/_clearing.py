@@ -26,8 +26,8 @@ def cancel_queue(dispatch: Dispatch, tally: Tally, teller: Teller) -> None:
 def fail_queue(dispatch: Dispatch, error: BaseException, tally: Tally, teller: Teller) -> None:
     """They fail, each with an exception object of its own."""
     for task in _queued(dispatch):
-        # Begun by us, no worker begins it: one that has it by now runs it, and it does not fail. Who
-        # finds it begun in the queue goes on where an interrupt broke this off.
+        # Begun by us, no worker begins it; one that was faster runs it, and it does not fail. Begun
+        # and still in the queue: an interrupt broke us off.
         if task.begin() or (task.running() and dispatch.take_back(task)):
             task.settle(None, like(error))
             task.drop_call()

@@ -36,7 +36,9 @@ class Engine(Staff):
 
     def set_up(self, size: int) -> None:
         """Empty, and usable at once: when it is made, and in the child of a fork."""
-        self._orders = Orders(self._reconcile, self._tell)
+        settings = self.settings
+        name = f"{settings.thread_names}_orders"
+        self._orders = Orders(self._reconcile, self._tell, settings.new_thread, name)
         self._order = self._orders.give
         self._over: list[Dispatch] = []  # epochs whose end is to be told
         self._closing_since = inf
@@ -65,6 +67,7 @@ class Engine(Staff):
         self.news.begin_anew()
         self.set_up(size)
         if ended:
+            self.dispatch.closing = True
             self.roster.close(terminal=True)
             self.roster.end()
 
@@ -128,10 +131,10 @@ class Engine(Staff):
 
     # -- what is done with the lock held ----------------------------------------------------------
 
-    def _reconcile(self) -> None:
+    def _reconcile(self, last: bool = True) -> None:
         """Carry out what time and the roster want now, derived from what is: twice is harmless."""
         roster = self.roster
-        if self.watchdog is not None:
+        if self.watchdog is not None and last:
             self.watchdog.act()
         for worker, reason in roster.superseded():
             self.retire_now(worker, reason)
@@ -149,7 +152,7 @@ class Engine(Staff):
             roster.end()
         self._turn_over()
         self._settle_waits()
-        if self.watchdog is not None:
+        if self.watchdog is not None and last:
             self.watchdog.sleep()
         if self._orders.debug:
             roster.check()

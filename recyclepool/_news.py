@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from recyclepool import _stacks
 from recyclepool._future import Future
 from recyclepool._gate import guarded, here, new_lock
-from recyclepool._teller import daemons_allowed
+from recyclepool._orders import daemons_allowed
 from recyclepool._worker import Worker
 from recyclepool.states import Reason
 

@@ -14,8 +14,11 @@ lock, looks at the deque again.
    harmless.
 4. The lock is taken and noted in one C call, and released by the first call of the ``finally``:
    no interrupt, and no number of them, leaves it held.
+5. Nobody is kept busy with the orders of others for long: after some of them the rest is left to a
+   thread that is started for it.
 """
 
+import _thread
 import logging
 import os
 import threading
@@ -23,9 +26,13 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-__all__ = ["Orders"]
+__all__ = ["Orders", "daemons_allowed"]
 
 DEBUG = "RECYCLEPOOL_DEBUG"
+MOST = 50  # orders that are carried out in one go
+
+# Where they are not (some sub-interpreters), a stuck worker holds up the end.
+daemons_allowed: Callable[[], bool] = getattr(_thread, "daemon_threads_allowed", lambda: True)
 
 logger = logging.getLogger("recyclepool")
 
@@ -33,10 +40,21 @@ logger = logging.getLogger("recyclepool")
 class Orders:
     """Orders to one engine. Any thread, at any bytecode."""
 
-    def __init__(self, reconcile: Callable[[], None], outside: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        reconcile: Callable[[bool], None],
+        outside: Callable[[], None],
+        new_thread: Callable[..., threading.Thread] = threading.Thread,
+        name: str = "orders",
+    ) -> None:
         self.debug = bool(os.environ.get(DEBUG))
-        self._reconcile = reconcile  # after each order, with the lock held
+        # After each order, with the lock held. "Is it the last for now?": what follows from many
+        # orders as well as from one is done after the last.
+        self._reconcile = reconcile
         self._outside = outside  # when the lock is free again: foreign code belongs there
+        self._new_thread = new_thread
+        self._relief = 0  # the thread that was started last to go on
+        self._name = name
         self._orders: deque[tuple[Callable[..., None], tuple[Any, ...]]] = deque()
         self._lock = threading.Lock()
 
@@ -59,19 +77,38 @@ class Orders:
                 finally:
                     if True in held:
                         self._lock.release()
+                if self._orders and self._hand_over():
+                    break
             self._outside()
         except BaseException:
             if self._orders:
                 self._carry_out()  # ORDERS 3
             raise
 
+    def _hand_over(self) -> bool:
+        """Have another thread go on (ORDERS 5). False: there is none to be had, or it is that."""
+        if _thread.get_ident() == self._relief:
+            return False
+        try:
+            self._new_thread(
+                target=self._relieve, name=self._name, daemon=daemons_allowed()
+            ).start()
+        except RuntimeError:
+            return False
+        return True
+
+    def _relieve(self) -> None:
+        self._relief = _thread.get_ident()
+        self._carry_out()
+
     def _do_orders(self) -> None:
-        orders = self._orders
-        while orders:
+        orders, left = self._orders, MOST
+        while orders and left:
+            left -= 1
             verb, args = orders[0]
             try:
                 verb(*args)
-                self._reconcile()
+                self._reconcile(len(orders) == 1 or not left)
             except Exception:
                 # A mistake of ours, and not of whoever carries it out. It would fail for ever.
                 orders.popleft()

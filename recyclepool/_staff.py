@@ -18,12 +18,13 @@ from recyclepool._clearing import fail_queue
 from recyclepool._dispatch import Dispatch
 from recyclepool._driver import drive
 from recyclepool._future import Future, name_of
-from recyclepool._gate import wake
+from recyclepool._gate import here, wake
 from recyclepool._news import News, text_of
+from recyclepool._orders import daemons_allowed
 from recyclepool._roster import Roster
 from recyclepool._rules import Rules
 from recyclepool._stacks import stack_of
-from recyclepool._teller import Teller, daemons_allowed
+from recyclepool._teller import Teller
 from recyclepool._waits import Waits
 from recyclepool._worker import Books, Doom, Tally, Worker
 from recyclepool.backends import BackendFactory, Hooks
@@ -247,6 +248,8 @@ class Staff:
         """Give it up. Should its code return some day, it leaves, and nobody notices."""
         if worker.launched and not worker.thread.is_alive():
             return  # it has just left, and its order to say so is given
+        if here.worker is worker:
+            return  # it is not stuck: it carries this out
         if worker in self.roster.workers:
             name, stack = name_of(worker.gate.task), stack_of(worker.gate.thread_id)
             worker.given_up = (name, stack)

@@ -4,21 +4,17 @@ Who settles such a future may be a driver, a submitter, the collector or a signa
 carries out somebody else's order: a callback that hangs must harm none of them.
 """
 
-import _thread
 import threading
 from collections import deque
-from collections.abc import Callable
 from concurrent.futures._base import LOGGER
 from time import monotonic
 from typing import Any
 
 from recyclepool._future import Future
 from recyclepool._gate import guarded, here
+from recyclepool._orders import daemons_allowed
 
-__all__ = ["Teller", "daemons_allowed"]
-
-# Where they are not (some sub-interpreters), a stuck worker holds up the end.
-daemons_allowed: Callable[[], bool] = getattr(_thread, "daemon_threads_allowed", lambda: True)
+__all__ = ["Teller"]
 
 
 class Teller:

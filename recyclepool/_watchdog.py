@@ -29,9 +29,9 @@ from typing import Any, NamedTuple, Protocol
 from recyclepool._future import Future, name_of
 from recyclepool._gate import new_lock, wake
 from recyclepool._news import News
+from recyclepool._orders import daemons_allowed
 from recyclepool._roster import Roster
 from recyclepool._rules import Rules
-from recyclepool._teller import daemons_allowed
 from recyclepool._worker import Worker
 from recyclepool.errors import TaskTimeoutError, WorkerStartError
 from recyclepool.states import PoolState, Reason, State

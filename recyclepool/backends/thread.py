@@ -5,6 +5,7 @@ from bisect import bisect_left
 from collections.abc import Sized
 from concurrent.futures._base import RUNNING
 from contextvars import Context, copy_context
+from math import inf
 from time import monotonic
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -121,7 +122,11 @@ class ThreadBackend:
                 worker.tasks += 1
                 try:
                     if worker.tasks == worker.last_task:
+                        worker.task_started = inf  # what that takes is not the task's time
                         self._hooks.on_last_task(worker)
+                        worker.task_started = now = monotonic()
+                        if watch is not None:
+                            watch.busy_from(now)
                     now = run(task, gate, tally, now)
                 except BaseException as error:
                     self._lose(task, error)
