@@ -99,7 +99,10 @@ class Orders:
 
     def _relieve(self) -> None:
         self._relief = _thread.get_ident()
-        self._carry_out()
+        try:
+            self._carry_out()
+        finally:
+            self._relief = 0
 
     def _do_orders(self) -> None:
         orders, left = self._orders, MOST
