@@ -76,26 +76,37 @@ def p99_wait(pool: RecyclePool, seeds: Iterator[int], restart: bool) -> float:
     return quantiles(waits, n=100)[-1] * 1e6
 
 
-def recycle(pool: RecyclePool) -> None:
-    """Until who asked for it knows that the successor serves."""
+class Ready:
+    """Somebody that started says when it was ready."""
+
+    def __init__(self) -> None:
+        self.at = 0.0
+
+    def now(self) -> None:
+        self.at = perf_counter()
+
+
+def recycle(pool: RecyclePool, ready: Ready) -> float:
+    """Seconds from the decision to the end of the successor's initializer, which is `ready.now`."""
+    start = perf_counter()
     if pool.recycle(0).result() != 1:
         raise RuntimeError("nobody was replaced")
+    return ready.at - start
 
 
-def start_thread() -> None:
-    """Until who started it knows that it runs."""
-    runs = threading.Lock()
-    runs.acquire()
-    threading.Thread(target=runs.release).start()
-    runs.acquire()
+def start_thread(ready: Ready) -> float:
+    """Seconds from the decision to the first line of a bare thread."""
+    start = perf_counter()
+    thread = threading.Thread(target=ready.now)
+    thread.start()
+    thread.join()
+    return ready.at - start
 
 
-def latency(action: Callable[[], None], count: int) -> float:
+def latency(action: Callable[[], float], count: int) -> float:
     """Microseconds that it takes, each time after a pause: the median."""
     seconds = []
     for _ in range(count):
         sleep(PAUSE)
-        start = perf_counter()
-        action()
-        seconds.append(perf_counter() - start)
+        seconds.append(action())
     return median(seconds) * 1e6

@@ -202,6 +202,7 @@ class Staff:
         return min(LONGEST_PAUSE, pause) * (1 + self._jitter())
 
     def make_due(self, worker: Worker, reason: Reason, why: str) -> None:
+        """It is to be replaced, and serves until its successor is ready."""
         if self.rules.report_only and reason is Reason.AGE:
             self.news.due(worker, reason, why, report_only=True)
         elif self.roster.make_due(worker, reason):
