@@ -33,6 +33,38 @@ UNIT = Path(__file__).parent.parent / "unit"
 EQUIVALENT: dict[str, str] = {
     "_move: if _ORDER.index(state) > _ORDER.index(worker.state): -> "
     "if _ORDER.index(state) >= _ORDER.index(worker.state):": "assigns the state that is there",
+    "vacancies: return max(0, min(room, free + min(taken, max(0, room - free)))) -> "
+    "return max(0, min(room, free + taken))": "no more than the room anyway",
+    "vacancies: return max(0, min(room, free + min(taken, max(0, room - free)))) -> "
+    "return max(0, min(room, free + min(taken, room - free)))": "no more than the room anyway",
+    "vacancies: return max(0, min(room, free + min(taken, max(0, room - free)))) -> "
+    "return max(0, min(room, free + min(taken, max"
+    "(1, room - free))))": "no more than the room anyway",
+    "vacancies: return max(0, min(room, free + min(taken, max(0, room - free)))) -> "
+    "return max(0, min(room, free + min(taken, max"
+    "(-1, room - free))))": "no more than the room anyway",
+    "vacancies: return max(0, min(room, free + min(taken, max(0, room - free)))) -> "
+    "return max(0, min(room, free + min(taken, max"
+    "(0, room + free))))": "no more than the room anyway",
+    "reconcile: if missing > 0: -> if True:": "no slots are found for none: only quicker",
+    "reconcile: if missing > 0: -> if missing >= 0:": "no slots are found for none: only quicker",
+    "reconcile: if missing > 0: -> if missing > -1:": "no slots are found for none: only quicker",
+    "reconcile: if due: -> if True:": "nobody gets a successor: only quicker",
+    "not_launched: self._move(worker, State.STOPPED) -> "
+    "self._move(worker, State.RETIRING)": "_gone stops it; neither is active",
+    "superseded: if not starters and self.surge and (not self._shrunk): -> "
+    "if False:": "nobody would go: only quicker",
+    "superseded: if not starters and self.surge and (not self._shrunk): -> "
+    "pass": "nobody would go: only quicker",
+    "superseded: return [] -> pass": "nobody would go: only quicker",
+    "superseded: elif holder is not None and holder.due is not None and starter.opened: -> "
+    "elif holder is not None and starter.opened:": "it is due: the branch before",
+    "_admit: if worker.opened and worker.state is State.STARTING "
+    "and (worker.slot not in taken): -> "
+    "if worker.opened and worker.slot not in taken:": "states only grow: _move",
+    "may_serve: if not waiting: -> if False:": "of none there is none: only quicker",
+    "may_serve: if not waiting: -> pass": "of none there is none: only quicker",
+    "may_serve: return [] -> pass": "of none there is none: only quicker",
 }
 
 # ==== what is changed ============================================================================

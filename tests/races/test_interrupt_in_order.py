@@ -34,8 +34,8 @@ from forcing import (
 )
 
 from recyclepool import PoolState, Reason
-from recyclepool._orders import Orders
 from recyclepool._future import Future
+from recyclepool._orders import Orders
 
 pytestmark = pytest.mark.usefixtures("no_debug")
 

@@ -959,7 +959,7 @@ def test_without_surge_who_is_due_goes_when_nobody_else_comes_or_goes(roster_cla
     roster.reconcile()
     assert roster.superseded() == []
     roster.left(first)
-    assert roster.superseded() == [(second, Reason.MANUAL)]
+    assert roster.superseded() == []  # first who follows it
     roster.reconcile()
     assert roster.superseded() == []
     roster.ready(roster.workers[-1])
@@ -968,12 +968,15 @@ def test_without_surge_who_is_due_goes_when_nobody_else_comes_or_goes(roster_cla
 
 def test_without_surge_nobody_goes_whom_nobody_can_follow(roster_class):
     roster = make(roster_class, 3, serving=2, surge=0)
-    first, second = roster.workers
+    first, _ = roster.workers
     (starting,) = start(roster, 1)
     roster.make_due(first, Reason.MANUAL)
     roster.start_failed(starting, ERROR)
+    roster.wanted = 2
     assert roster.superseded() == []
     roster.resume()
+    assert roster.superseded() == [(first, Reason.MANUAL)]
+    roster.wanted = 1
     assert roster.superseded() == [(first, Reason.MANUAL)]
 
 
@@ -1074,7 +1077,10 @@ def test_fewer_slots(roster_class):
     roster.check()
     roster.retire(first, Reason.TASKS)
     roster.reconcile()
-    assert slots(roster.active()) == [(1, 1), (0, 2)]  # those of slots that are no more do not count
+    assert slots(roster.active()) == [
+        (1, 1),
+        (0, 2),
+    ]  # those of slots that are no more do not count
     roster.check()
 
 
@@ -1541,3 +1547,152 @@ def test_fewer_wanted_than_there_are_adds_nobody_to_many_empty_slots(roster_clas
     roster.wanted = 1
     roster.reconcile()
     assert len(roster.workers) == 2
+
+
+def test_who_has_vacated_leaves_a_slot_that_is_free_and_is_still_here(roster_class):
+    roster = make(roster_class, 2, serving=2)
+    for worker in roster.workers:
+        roster.retire(worker, Reason.TASKS)
+        roster.vacate(worker)
+    assert roster.vacancies() == 1  # 2 slots are free, and 1 more may be here
+    assert roster._vacant_slots(9) == [0]
+    roster.left(roster.workers[0])
+    assert roster.vacancies() == 2
+
+
+def test_when_more_are_here_than_may_be_there_is_no_vacancy(roster_class):
+    roster = make(roster_class, 4, serving=4)
+    for worker in roster.workers:
+        roster.retire(worker, Reason.TASKS)
+        worker.slot = 0
+    roster.resize(1)
+    assert roster._room() == -2
+    assert roster.vacancies() == 0
+    assert roster._vacant_slots(9) == []
+    roster.wanted = 1
+    roster.reconcile()
+    assert len(roster.workers) == 4
+
+
+def test_one_in_a_slot_that_is_no_more_fills_none(roster_class):
+    roster = make(roster_class, 4, serving=4)
+    roster.left(roster.workers[0])
+    roster.resize(3)
+    assert roster.vacancies() == 1
+    roster.retire(roster.workers[-1], Reason.RESIZE)
+    assert roster.vacancies() == 1
+
+
+def test_a_task_in_a_slot_that_is_no_more_is_no_reason_to_wait(roster_class):
+    roster = make(roster_class, 4, serving=4, surge=0)
+    first, second, _, fourth = roster.workers
+    roster.resize(3)
+    roster.retire(fourth, Reason.RESIZE)
+    roster.retire(first, Reason.TASKS)
+    roster.left(second)
+    assert roster._vacant_slots(9) == [1]  # room for one: slot 0 would wait
+
+
+def test_one_who_is_due_and_has_a_successor_takes_no_other_ones_room(roster_class):
+    roster = make(roster_class, 3, serving=3, surge=2)
+    first, second, _ = roster.workers
+    roster.make_due(first, Reason.MANUAL)
+    roster.reconcile()
+    roster.make_due(second, Reason.MANUAL)
+    roster.reconcile()
+    assert slots(roster.workers[3:]) == [(0, 2), (1, 2)]
+    roster.check()
+
+
+def test_when_more_are_here_than_may_be_nobody_due_gets_a_successor(roster_class):
+    roster = make(roster_class, 4, serving=4)
+    for worker in roster.workers[2:]:
+        roster.retire(worker, Reason.TASKS)
+        worker.slot = 0
+    roster.workers[1].slot = 1
+    for worker in roster.workers[:2]:
+        roster.make_due(worker, Reason.MANUAL)
+    roster.resize(2)
+    roster.wanted = 0
+    assert roster._room() == -1
+    roster.reconcile()
+    assert len(roster.workers) == 4
+
+
+def test_a_free_slot_leaves_the_surge_to_nobody_who_is_due(roster_class):
+    """Room for one: it is for the task that may come, not for a successor."""
+    roster = make(roster_class, 3, serving=3)
+    first, second, third = roster.workers
+    roster.retire(third, Reason.IDLE)
+    roster.vacate(third)
+    roster.wanted = 2
+    roster.make_due(first, Reason.AGE)
+    roster.reconcile()
+    assert roster.workers == [first, second, third]
+    roster.left(third)
+    roster.reconcile()
+    assert slots(roster.workers) == [(0, 1), (1, 1), (0, 2)]
+    assert roster.vacancies() == 1
+
+
+def test_one_that_retired_while_it_started_counts_no_generation(roster_class):
+    roster = make(roster_class, 1)
+    (worker,) = start(roster, 1)
+    roster.retire(worker, Reason.CLOSE)
+    roster.ready(worker)
+    assert roster.generations == [0]
+    roster.reconcile()
+    assert slots(roster.workers) == [(0, 1), (0, 2)]
+
+
+def test_one_without_a_thread_has_stopped_whatever_it_was(roster_class):
+    roster = make(roster_class, 3)
+    first, second, third = start(roster, 3)
+    roster.wanted = 1  # fewer are wanted already
+    roster.not_launched(second)
+    assert roster.wanted == 1
+    roster.retire(third, Reason.CLOSE)
+    roster.not_launched(third)
+    assert roster.wanted == 1
+    roster.not_launched(first)
+    assert roster.wanted == 0
+    assert {first.state, second.state, third.state} == {State.STOPPED}
+
+
+def test_a_successor_whose_old_one_is_not_due_any_more_goes_and_the_old_one_stays(roster_class):
+    roster = make(roster_class, 2, serving=1)
+    (old,) = roster.workers
+    roster.make_due(old, Reason.AGE)
+    roster.reconcile()
+    new = roster.workers[-1]
+    roster.ready(new)
+    roster.close()
+    assert roster.superseded() == [(new, Reason.CLOSE)]
+
+
+def test_with_surge_one_who_is_due_stays_beside_one_who_starts(roster_class):
+    roster = make(roster_class, 2, serving=1)
+    roster._shrunk = True
+    roster.make_due(roster.workers[0], Reason.AGE)
+    assert roster.superseded() == []
+
+
+def test_without_surge_nobody_goes_beside_one_whose_slot_is_no_more(roster_class):
+    roster = make(roster_class, 3, serving=3, surge=0)
+    first, _, third = roster.workers
+    roster.make_due(first, Reason.MANUAL)
+    roster.resize(2)
+    assert roster.superseded() == [(third, Reason.RESIZE)]
+
+
+def test_without_surge_who_is_not_due_stays(roster_class):
+    roster = make(roster_class, 3, serving=3, surge=0)
+    assert roster.superseded() == []
+    roster.make_due(roster.workers[1], Reason.MANUAL)
+    assert roster.superseded() == [(roster.workers[1], Reason.MANUAL)]
+
+
+def test_shrink_takes_one_and_no_more(roster_class):
+    roster = make(roster_class, 4, serving=4, min_workers=1)
+    roster.shrink()
+    assert roster.wanted == 3

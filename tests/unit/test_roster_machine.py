@@ -29,11 +29,11 @@ from recyclepool._dispatch import Dispatch
 from recyclepool._engine import Engine, Settings
 from recyclepool._future import Future
 from recyclepool._rules import Rules
-from recyclepool._waits import Replaced, Rested, Started, Wait
+from recyclepool._waits import Rested, Started, Wait
 from recyclepool._watchdog import next_deadline
 from recyclepool._worker import Worker
 from recyclepool.backends import Hooks
-from recyclepool.errors import BrokenRecyclePool, PoolClosedError, WorkerStartError
+from recyclepool.errors import BrokenRecyclePool, WorkerStartError
 from recyclepool.events import PoolState, Reason, State
 
 Steps = Generator[str, Any, Any]
@@ -683,7 +683,7 @@ class Model(RuleBasedStateMachine):
         assert self.room() >= 0 or self.engine.roster._shrunk
         busy = [d.worker.slot for d in here if d.held is not None]
         assert len(set(busy)) == len(busy), "one slot, two tasks"
-        assert all(0 <= d.worker.slot for d in here)
+        assert all(d.worker.slot >= 0 for d in here)
         if not self.engine.roster._shrunk:
             assert all(d.worker.slot < size for d in here)
         for driver in self.drivers.copy():

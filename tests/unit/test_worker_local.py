@@ -298,7 +298,8 @@ def test_more_than_one_yield_is_told(caplog):
     assert seen == ["closed"]
     told = re.fullmatch(
         r"pool 'it': worker 0\.1: its teardown failed: ExceptionGroup\('while <Worker 0\.1 "
-        r"retiring> closed', \[RuntimeError\('@per_worker \S*thing\(\) has more than one yield'\)\]\)",
+        r"retiring> closed', \[RuntimeError\('@per_worker \S*thing\(\) has more than one "
+        r"yield'\)\]\)",
         told_of(caplog),
     )
     assert told, caplog.messages
