@@ -300,6 +300,7 @@ class Engine(Staff):
                 finally:
                     if task._exception is error:
                         self._order(self.cut_off, worker, task, error)
+                        self._order(self.count_aborted)
         return False
 
     def end(self, dispatch: Dispatch, *, terminal: bool = False) -> None:

@@ -1,5 +1,6 @@
 """What becomes of pools when their process exits, or forks."""
 
+import importlib
 import os
 import sys
 import threading
@@ -12,6 +13,7 @@ from recyclepool._engine import Engine
 
 __all__ = ["in_forked_child", "watch"]
 
+ALSO_IMPORTED_LATE = ("random", "traceback")
 LAST_WORDS = 1.0  # seconds that the subscribers of a pool may take at exit
 
 _engines: "weakref.WeakValueDictionary[int, Engine]" = weakref.WeakValueDictionary()
@@ -27,7 +29,7 @@ def watch(engine: Engine) -> None:
     global _watching
     if not _watching and not _engine.exiting:
         _watching = True
-        os.register_at_fork(after_in_child=_after_fork)
+        os.register_at_fork(before=_finish_imports, after_in_child=_after_fork)
         try:
             threading._register_atexit(_at_exit)  # type: ignore[attr-defined]
         except RuntimeError:
@@ -72,6 +74,13 @@ def _was_interrupted() -> bool:
     return isinstance(getattr(sys, "last_value", None), KeyboardInterrupt) and not hasattr(
         sys, "ps1"
     )
+
+
+def _finish_imports() -> None:
+    """What another thread has half imported could never be imported in the child."""
+    for name in sys.modules.copy():
+        if name.startswith("recyclepool.") or name in ALSO_IMPORTED_LATE:
+            importlib.import_module(name)
 
 
 def _after_fork() -> None:

@@ -99,7 +99,7 @@ class Roster:
         if not self.may_start():
             return 0
         taken, free, room = self._empty_slots()
-        return max(0, min(room, free + min(taken, max(0, room - free))))
+        return max(0, min(room, free + taken))
 
     def _empty_slots(self) -> tuple[int, int, int]:
         """How many slots are empty but for another's last task, how many are free, and the room."""

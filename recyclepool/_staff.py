@@ -215,10 +215,12 @@ class Staff:
             if reason is not worker.due:
                 worker.why = why
             worker.leaving = reason  # DISPATCH 7: mark, then take out
+        # Before it is RETIRING: what derives that it is to go would not name it again.
+        taken_out = worker.dispatch.rouse(worker)
         if worker.state in (State.STARTING, State.SERVING):
             worker.retired_at = self.settings.clock()
         self.roster.retire(worker, worker.leaving)
-        if worker.dispatch.rouse(worker):
+        if taken_out:
             self._note_vacated(worker)
         self.demand()
 
@@ -306,6 +308,9 @@ class Staff:
 
     def cut_off(self, worker: Worker, task: Future[Any], error: Exception) -> None:
         """It was cancelled while it ran: see cancel()."""
-        self.outside.aborted += 1
         self.teller.add(task)
         self.stop(worker, task, error, Reason.MANUAL, "its task was cancelled while it ran")
+
+    def count_aborted(self) -> None:
+        """By an order of its own: one that does more might be done twice."""
+        self.outside.aborted += 1

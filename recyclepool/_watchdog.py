@@ -233,9 +233,9 @@ class Watchdog:
     def _resume(self, now: float) -> None:
         self._note_pause(now)
         if self._resume_at <= now:
-            self._resume_at = inf
             self._engine.roster.resume()
             self._engine.demand()
+            self._resume_at = inf
 
     def _next_deadline(self, worker: Worker, now: float) -> Deadline:
         roster = self._engine.roster
