@@ -21,6 +21,10 @@ def unknown_keyword(word: str, function: Callable[..., object]) -> str:
 
     parameters = inspect.signature(function).parameters.values()
     known = [p.name for p in parameters if p.kind is not p.VAR_KEYWORD and p.name != "self"]
+    from recyclepool.limits import Limits
+
+    if word in Limits.__dataclass_fields__:
+        return f"RecyclePool() has no parameter {word!r}: write limits=Limits({word}=...)"
     likeness = {name: difflib.SequenceMatcher(None, word, name).ratio() for name in known}
     best = max(likeness.values())
     close = [repr(name) for name in known if likeness[name] == best and best > 0.6]

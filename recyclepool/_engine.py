@@ -151,7 +151,8 @@ class Engine(Staff):
         if roster.is_over(len(self.dispatch.queue)):
             roster.end()
         self._turn_over()
-        self._settle_waits()
+        if last:
+            self._settle_waits()
         if self.watchdog is not None and last:
             self.watchdog.sleep()
         if self._orders.debug:
@@ -218,7 +219,7 @@ class Engine(Staff):
         cancel_queue(self.dispatch, self.outside, self.teller)
 
     def _note_closing(self) -> None:
-        if self.roster.state is not PoolState.CLOSING:
+        if self.roster.state in (PoolState.OPEN, PoolState.BROKEN):
             self._closing_since = self.settings.clock()
             self.news.closing()
 
@@ -300,7 +301,7 @@ class Engine(Staff):
                 finally:
                     if task._exception is error:
                         self._order(self.cut_off, worker, task, error)
-                        self._order(self.count_aborted)
+                        self._order(self.count_aborted, [True])
         return False
 
     def end(self, dispatch: Dispatch, *, terminal: bool = False) -> None:

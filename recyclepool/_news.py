@@ -21,6 +21,7 @@ error's repr), and done by the telling thread.
 """
 
 import logging
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -191,8 +192,8 @@ class News:
 
     def flush(self) -> None:
         """Have told what was noted. Any thread; waits for nothing that is told."""
-        if not self._items or self._role.locked():
-            return
+        if not self._items or self._role.locked() or sys.is_finalizing():
+            return  # on 3.11 a thread that is started while the interpreter ends never runs
         try:
             self._new_thread(
                 target=self._run, name=self._thread_name, daemon=daemons_allowed()

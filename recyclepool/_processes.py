@@ -6,6 +6,7 @@ import sys
 import threading
 import weakref
 from collections.abc import Callable
+from time import monotonic
 
 from recyclepool import _engine
 from recyclepool._endings import abort, await_shutdown
@@ -13,8 +14,16 @@ from recyclepool._engine import Engine
 
 __all__ = ["in_forked_child", "watch"]
 
-ALSO_IMPORTED_LATE = ("random", "traceback")
-LAST_WORDS = 1.0  # seconds that the subscribers of a pool may take at exit
+IMPORTED_LATE = (
+    "random",
+    "traceback",
+    "recyclepool._inject",
+    "recyclepool._stats",
+    "recyclepool._watchdog",
+    "recyclepool.events",
+    "recyclepool.limits",
+)
+LAST_WORDS = 1.0  # seconds that subscribers may take at exit
 
 _engines: "weakref.WeakValueDictionary[int, Engine]" = weakref.WeakValueDictionary()
 _in_child: list[Callable[[], None]] = []
@@ -65,8 +74,9 @@ def _at_exit() -> None:
             abort(engine, engine.dispatch, engine.rules.grace)
     for engine in engines:
         await_shutdown(engine)
+    deadline = monotonic() + LAST_WORDS
     for engine in engines:
-        engine.news.join(LAST_WORDS)
+        engine.news.join(max(0.0, deadline - monotonic()))
 
 
 def _was_interrupted() -> bool:
@@ -77,10 +87,9 @@ def _was_interrupted() -> bool:
 
 
 def _finish_imports() -> None:
-    """What another thread has half imported could never be imported in the child."""
-    for name in sys.modules.copy():
-        if name.startswith("recyclepool.") or name in ALSO_IMPORTED_LATE:
-            importlib.import_module(name)
+    """What another thread is just importing could never be imported in the child."""
+    for name in IMPORTED_LATE:
+        importlib.import_module(name)
 
 
 def _after_fork() -> None:

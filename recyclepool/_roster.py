@@ -29,6 +29,7 @@ from recyclepool.states import PoolState, Reason, State
 
 __all__ = ["Roster"]
 
+MANY = 1_000  # slots: of more than that, those are counted that were held
 FAILED_STARTS = 5  # in a row, with nobody serving, break the pool
 
 _ORDER = list(State)
@@ -57,7 +58,8 @@ class Roster:
         self.wanted = 0
         self.workers: list[Worker] = []  # STARTING, SERVING and RETIRING
         self.abandoned: list[Worker] = []
-        self.generations = [0] * size  # how many workers have held each slot
+        self.generations: list[int] = []  # how many workers have held each slot
+        self._count_slots(min(size, MANY))
         self.recycles: dict[Reason, int] = {}
         self.failed_starts = 0
         self.failures = 0  # of those, in a row
@@ -184,8 +186,12 @@ class Roster:
                 self._add(worker.slot)
 
     def _add(self, slot: int) -> None:
+        self._count_slots(slot + 1)
         here = [w.generation for w in (*self.workers, *self.abandoned) if w.slot == slot]
         self.workers.append(self._new_worker(slot, max([self.generations[slot], *here]) + 1))
+
+    def _count_slots(self, size: int) -> None:
+        self.generations += [0] * (size - len(self.generations))
 
     # -- a worker's life --------------------------------------------------------------------------
 
@@ -281,7 +287,7 @@ class Roster:
 
     def resize(self, size: int) -> None:
         """So many slots from now on."""
-        self.generations += [0] * (size - len(self.generations))
+        self._count_slots(min(size, MANY))
         self.wanted = min(self.wanted, size)
         self._shrunk = self._shrunk or size < self.size
         self.size = size

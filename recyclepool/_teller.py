@@ -4,6 +4,7 @@ Who settles such a future may be a driver, a submitter, the collector or a signa
 carries out somebody else's order: a callback that hangs must harm none of them.
 """
 
+import sys
 import threading
 from collections import deque
 from concurrent.futures._base import LOGGER
@@ -41,6 +42,8 @@ class Teller:
         )
         try:
             self._telling.append(told)
+            if sys.is_finalizing():
+                raise RuntimeError  # 3.11 does not say so, and waits for ever
             thread.start()
         except RuntimeError:  # no thread is to be had
             self._run(told)

@@ -158,6 +158,7 @@ class _Sleep:
         self.lock = new_lock()
         self.lock.acquire()
         self.until = inf
+        self.over = False  # there is nothing to come for: the thread ends
 
 
 class Watchdog:
@@ -307,14 +308,17 @@ class Watchdog:
             if now < self._lingers_until and self._engine.roster.workers:
                 until = self._lingers_until
             else:
-                self._sleep = None
+                sleep.over = True
         self.until = until
-        if sleep is not None and (until < sleep.until or self._sleep is None):
+        if sleep is not None and (until < sleep.until or sleep.over):
             wake(sleep.lock)
+        if sleep is not None and sleep.over:
+            self._sleep = None  # at last: an interrupt before this has it woken again
 
     def _stand_by(self) -> _Sleep | None:
-        if self._sleep is not None and self._thread is not None and self._thread.is_alive():
-            return self._sleep
+        sleep, thread = self._sleep, self._thread
+        if sleep is not None and not sleep.over and thread is not None and thread.is_alive():
+            return sleep
         settings = self._engine.settings
         name = f"{settings.thread_names}_watchdog"
         sleep = _Sleep()
@@ -332,7 +336,7 @@ class Watchdog:
     # -- its thread -------------------------------------------------------------------------------
 
     def _run(self, sleep: _Sleep) -> None:
-        while self._sleep is sleep:
+        while self._sleep is sleep and not sleep.over:
             sleep.until = inf  # first: who sets `until` from here on wakes us (WATCH 4)
             until = self.until
             left = until - self._now()

@@ -176,14 +176,14 @@ class RecyclePool(futures.ThreadPoolExecutor):
         return task
 
     def cancel(self, future: futures.Future[Any]) -> bool:
-        """Cancel a task of this pool, also one that runs. True: it has its end because of this.
+        """Cancel a task, also one that runs in this pool. True: it is cancelled, or was stopped.
 
         One that runs gets TaskAbortedError at once, and TaskAbort is raised where it is; its worker
         is replaced, and given up if it has not ended after ``Limits(grace=)``. ``future.cancel()``
         stays the standard's: it never stops a task that runs.
         """
         if not isinstance(future, Future):
-            raise TypeError(f"cancel() takes a future of this pool, and not {future!r}")
+            raise TypeError(f"cancel() takes a future that this pool has made, not {future!r}")
         return future.cancel() or guarded(self._engine.cancel, future)
 
     # -- life -------------------------------------------------------------------------------------

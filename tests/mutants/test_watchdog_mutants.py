@@ -1,4 +1,4 @@
-"""Do the watchdog's tests bite? Each decision of ``_watchdog.py`` is sabotaged: they have to see it.
+"""Do the watchdog's tests bite? Each decision of ``_watchdog.py`` is sabotaged: they must see it.
 
 As for the roster (see test_roster_mutants.py, which knows how a module is changed): each mutant is
 compiled as a module of its own, and handed to the unit tests of the watchdog, in this process.
@@ -40,8 +40,8 @@ EQUIVALENT: dict[str, str] = {
     "__init__: self._thread: threading.Thread | None = None -> pass": (
         "it is read where there is a _sleep, and set before that"
     ),
-    "__init__: self._lingers_until = inf -> pass": "set with the first deadline; read after that",
-    "_act: elif act is Act.IDLE: -> elif True:": "to look never comes: it is put off with the clock",
+    "__init__: self._lingers_until = inf -> pass": "set by the first deadline, read later",
+    "_act: elif act is Act.IDLE: -> elif True:": "a LOOK is put off with the clock",
     "_stand_by: if self._sleep is not None and self._thread is not None and "
     "self._thread.is_alive(): -> if self._sleep is not None and self._thread.is_alive():": (
         "a _sleep has its thread: that is for mypy"

@@ -194,7 +194,10 @@ IN_STATE = {
     },
 }
 KIND = {
-    **dict.fromkeys(("open_empty", "open_idle", "open_busy", "destroyed_reopened"), {"open"}),
+    "open_empty": {"open"},
+    "open_idle": {"open"},
+    "open_busy": {"open"},
+    "destroyed_reopened": {"open"},
     "closing": {"closing", "open"},  # it may end meanwhile
     "closing_overdue": {"closing", "open"},
     "broken": {"broken"},

@@ -1,3 +1,4 @@
+# ruff: noqa: F401, F811 (fixtures are imported)
 """Scenarios A: stopping a worker that holds background work, and one that does not stop."""
 
 import subprocess
@@ -7,7 +8,7 @@ import threading
 import time
 
 import pytest
-from listening import Events, Obedient, new_stuck, no_lingering  # noqa: F401
+from listening import Events, Obedient, new_stuck, no_lingering
 from staging import WAIT, in_thread, until
 
 from recyclepool import (

@@ -1,3 +1,4 @@
+# ruff: noqa: F401, F811 (fixtures are imported)
 """Scenarios D: starts that take too long, and stops that come meanwhile.
 
 D1 to D3 are about children and D7 about descriptors: thread workers have neither.
@@ -8,7 +9,7 @@ import threading
 import time
 
 import pytest
-from listening import Events, new_stuck, no_lingering  # noqa: F401
+from listening import Events, new_stuck, no_lingering
 from staging import WAIT, in_thread, until
 
 from recyclepool import (

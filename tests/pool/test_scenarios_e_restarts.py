@@ -1,3 +1,4 @@
+# ruff: noqa: F401, F811 (fixtures are imported)
 """Scenarios E and R11 to R20, as far as they are about workers that are replaced."""
 
 import contextlib
@@ -10,7 +11,7 @@ import weakref
 from collections import Counter
 
 import pytest
-from listening import Events, Obedient, new_stuck, no_lingering  # noqa: F401
+from listening import Events, Obedient, new_stuck, no_lingering
 from staging import WAIT, in_thread, until
 
 from recyclepool import (
@@ -103,7 +104,7 @@ def test_e1_a_soft_restart_makes_new_values_and_tears_the_old_ones_down(new_pool
 
 @pytest.mark.parametrize("again", ["submit", "start", "options"])
 def test_e3_destroy_in_the_midst_of_everything(new_pool, new_hold, again):
-    """Tasks with deadlines, a restart under way, idle workers: gone at once; the minimum is back."""
+    """Tasks with deadlines, a restart under way, idle workers: gone and back with its minimum."""
     hold = new_hold()
     limits = Limits(age="1h", idle="1h", task_timeout="1h", hang="1h", grace=WAIT)
     pool = new_pool(4, min_workers=2, limits=limits)
@@ -352,7 +353,7 @@ def test_e_idle_does_not_touch_who_is_busy(new_pool, new_hold):
     assert running.result(WAIT)[0] != gone.slot
     began = time.monotonic()
     while time.monotonic() - began < 0.15:  # a worker that works again and again stays
-        slot, number = pool.submit(who).result(WAIT)
+        _, number = pool.submit(who).result(WAIT)
         assert number == 1
     assert len(events.of(WorkerRetired)) == 1
 

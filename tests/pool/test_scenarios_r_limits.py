@@ -1,3 +1,4 @@
+# ruff: noqa: F401, F811 (fixtures are imported)
 """Scenarios R5, R6 and R13: ends that meet each other, and teardowns, in pools with limits."""
 
 import logging
@@ -5,7 +6,7 @@ import threading
 import time
 
 import pytest
-from listening import Events, Obedient, Stuck, new_stuck, no_lingering  # noqa: F401
+from listening import Events, Obedient, Stuck, new_stuck, no_lingering
 from staging import WAIT, in_thread, until
 
 from recyclepool import (

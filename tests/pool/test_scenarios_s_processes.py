@@ -100,6 +100,7 @@ class Program:
         """
         self.process.send_signal(signal.SIGINT)
         while noticed is not None and not self.wait_for(noticed, 0.5):
+            assert self.process.poll() is None, (self.lines, self.errors)
             self.process.send_signal(signal.SIGINT)
 
     def end(self):
@@ -172,14 +173,18 @@ def test_s11_a_stuck_task_gets_its_grace_then_the_program_ends():
     program = Program(
         """
         pool = RecyclePool(1, limits=Limits(grace=0.3))
-        future = pool.submit(lambda: (say("running"), stuck()))
+        began = []
+        future = pool.submit(lambda: (began.append(1), stuck()))
+        while not began:
+            time.sleep(0.001)
         try:
+            say("waiting")
             future.result()
         finally:
             say("interrupted")
         """
     )
-    program.wait_for("running")
+    program.wait_for("waiting")
     program.interrupt("interrupted")
     began = time.monotonic()
     assert program.end() == -signal.SIGINT
@@ -191,20 +196,30 @@ def test_s11_the_second_ctrl_c_ends_at_once():
     """While the first one's grace goes on: an hour here."""
     program = Program(
         """
+        began = []
+
         def task():
-            say("running")
             while True:
                 try:
+                    began.append(1)
                     spin()
                 except TaskAbort:
                     say("told to stop")
 
         pool = RecyclePool(1, limits=Limits(grace="1h"))
-        pool.submit(task).result()
+        future = pool.submit(task)
+        while not began:
+            time.sleep(0.001)
+        try:
+            say("waiting")
+            future.result()
+        finally:
+            say("interrupted")
         """
     )
-    program.wait_for("running")
-    program.interrupt("told to stop")
+    program.wait_for("waiting")
+    program.interrupt("interrupted")
+    program.wait_for("told to stop")
     while program.process.poll() is None:
         program.interrupt()
         time.sleep(0.05)
@@ -216,36 +231,41 @@ def test_s11_the_second_ctrl_c_ends_at_once():
 @pytest.mark.parametrize("where", ["with", "close", "shutdown"])
 def test_s11_ctrl_c_while_the_main_thread_drains(where):
     """It breaks the wait off, and the exit stops what runs. `with` drains, as the standard's."""
-    drain = {
-        "with": """
+    program = Program(
+        f"""
+        began = []
+
+        def task():
+            began.append(1)
+            spin()
+
+        def drain_with():
             with pool:
                 try:
+                    say("waiting")
                     future.result()
                 finally:
                     say("first")
-            """,
-        "close": "pool.close()",
-        "shutdown": "pool.shutdown()",
-    }[where]
-    program = Program(
-        """
-        def task():
-            say("running")
-            spin()
+
+        def drain_close():
+            say("waiting")
+            pool.close()
+
+        def drain_shutdown():
+            say("waiting")
+            pool.shutdown()
 
         pool = RecyclePool(1, limits=Limits(grace=5))
         future = pool.submit(task)
-        while not future.running():
+        while not began:
             time.sleep(0.001)
         try:
-        """
-        + textwrap.indent(textwrap.dedent(drain), " " * 12)
-        + """
+            drain_{where}()
         finally:
             say("broken off")
         """
     )
-    program.wait_for("running")
+    program.wait_for("waiting")
     if where == "with":
         program.interrupt("first")
     program.interrupt("broken off")
@@ -511,7 +531,8 @@ def test_s13_preloaded_as_by_gunicorn():
             child = os.fork()
             if not child:
                 assert pool.start().result(20) == 2
-                assert [f.result(20) for f in [pool.submit(abs, -k) for k in range(50)]] == [*range(50)]
+                futures = [pool.submit(abs, -k) for k in range(50)]
+                assert [future.result(20) for future in futures] == [*range(50)]
                 pool.submit(say, "queued in a child")
                 sys.exit(n)
             children.append(child)

@@ -6,6 +6,8 @@
 3. The thread finds its lock released, and does not sleep; the earlier deadline is kept.
 """
 
+from time import monotonic
+
 import pytest
 from forcing import PATIENCE, elsewhere, noop, once, serves_on, until, wait, with_idle
 from watching import Task, install, let_go, watchdog_of
@@ -38,6 +40,33 @@ def test_it_is_kept(place, new_pool, monkeypatch):
         until(lambda: late, "the thread to come by")
         assert isinstance(late[0].exception(PATIENCE), TaskTimeoutError), "it sleeps on"
     locks[-1].before_acquire = noop
+    serves_on(pool, 3)
+
+
+def test_what_it_said_before_is_no_answer(new_pool, monkeypatch):
+    """It woke at the deadline that it had said. The one that comes now is later than that."""
+    install(monkeypatch)
+    pool, late = with_idle(new_pool(3), 3), []
+    far, first, soon = Task(), Task(), Task()
+
+    def come():
+        if watchdog._until < monotonic() + FAR / 2:
+            watchdog.once("after reading", come)  # it is not to sleep for long yet
+            return
+        late.append(elsewhere(pool.options(timeout=SOON).submit, soon))
+        wait(soon.started)
+
+    with let_go(far, first, soon):
+        pool.options(timeout=FAR).submit(far)
+        wait(far.started)
+        watchdog = watchdog_of(pool)
+        until(lambda: watchdog._sleep.until < float("inf"), "its sleep")
+        failing = pool.options(timeout=SOON).submit(first)
+        wait(first.started)
+        watchdog.once("after reading", come)
+        assert isinstance(failing.exception(PATIENCE), TaskTimeoutError)
+        until(lambda: late, "the thread to come by")
+        assert isinstance(late[0].exception(PATIENCE), TaskTimeoutError), "it sleeps on"
     serves_on(pool, 3)
 
 

@@ -245,13 +245,8 @@ def test_a_worker_forks_and_its_copy_returns(place, new_pool):
 
 def test_while_a_worker_holds_the_lock_of_the_future_that_it_settles(new_pool):
     """The fork comes in the middle of settle(), on another thread."""
-    pool, wrong, inside, may_go = (
-        with_idle(new_pool(2), 2),
-        [],
-        threading.Event(),
-        threading.Event(),
-    )
-    go = threading.Event()
+    pool, go = with_idle(new_pool(2), 2), threading.Event()
+    inside, may_go = threading.Event(), threading.Event()
     future = pool.submit(go.wait, PATIENCE)
     future._lock = lock = Spied(future._lock)
 

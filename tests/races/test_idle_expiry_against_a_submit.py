@@ -1,9 +1,9 @@
 """A worker has been idle for long enough, and is needed just now.
 
 1. The watchdog finds that a worker has been idle for as long as it may.
-2. Before it takes the worker out of the stack, a submit does so: the worker is not marked, and runs
-   the task. Or the watchdog is the first, and the submit finds the stack empty: the worker, which is
-   awake and not yet marked, takes the task and goes after it; or another is started.
+2. Before it takes the worker out of the stack, a submit does so: the worker is not marked, and
+   runs the task. Or the watchdog is the first, and the submit finds the stack empty: the worker,
+   which is awake and not yet marked, takes the task and goes after it; or another is started.
 3. No task is lost or waits; whoever carries the order out comes to its end, also where it is the
    worker itself, which cannot show that it does not rest before it returns.
 """
@@ -173,7 +173,7 @@ def test_a_thousand_times(new_pool, monkeypatch):
 
 
 def test_the_least_number_stays(new_pool, monkeypatch):
-    """All have been idle for too long at once: each that goes is one that the pool need not keep."""
+    """All have been idle for too long at once: each that goes is one more than it keeps."""
     install(monkeypatch)
     pool = with_idle(new_pool(4, limits=IDLE, min_workers=2), 4)
     for worker in workers(pool):

@@ -1,8 +1,8 @@
 """An order that has to do with time, or with replacing, is broken off by a KeyboardInterrupt.
 
-1. An order is there: workers are to be replaced, or there are to be more or fewer; a task's deadline
-   has come, it is told again, its worker is given up; an idle worker is to go; a start that failed
-   is to be tried again; a running task is cancelled.
+1. An order is there: workers are to be replaced, or there are to be more or fewer; a task's
+   deadline has come, it is told again, its worker is given up; an idle worker is to go; a start
+   that failed is to be tried again; a running task is cancelled.
 2. The main thread carries it out; in turn, at each place of that, a KeyboardInterrupt is raised.
 3. The order is done all the same: by the broken-off call, or, where it had not begun, by the next.
 4. The engine's lock is free, nobody hangs, the callbacks ran once at most, and the pool serves on.

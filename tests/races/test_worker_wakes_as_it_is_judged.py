@@ -19,12 +19,15 @@ from recyclepool import Limits, TaskTimeoutError
 PLACES = ["after judging", "before writing", "after writing"]
 
 
+@pytest.mark.parametrize("before", ["nothing", "a look that comes early enough"])
 @pytest.mark.parametrize("limit", ["hang", "task_timeout"])
 @pytest.mark.parametrize("place", PLACES)
-def test_its_limit_is_found(place, limit, new_pool, monkeypatch):
+def test_its_limit_is_found(place, limit, before, new_pool, monkeypatch):
     install(monkeypatch)
     limits = Limits(start_timeout=None, **{limit: 10 * PATIENCE})
-    pool, task = unwatched(with_idle(new_pool(1, limits=limits), 1)), Task()
+    pool, task = with_idle(new_pool(1, limits=limits), 1), Task()
+    if before == "nothing":
+        unwatched(pool)
     watchdog, future = watchdog_of(pool), []
 
     def come():

@@ -11,10 +11,21 @@
 import threading
 
 import pytest
-from forcing import PATIENCE, Elsewhere, elsewhere, once, serves_on, until, wait, with_idle, workers
+from forcing import (
+    PATIENCE,
+    Elsewhere,
+    Rigged,
+    elsewhere,
+    serves_on,
+    until,
+    wait,
+    with_idle,
+    workers,
+)
 from watching import Task, balanced, install, let_go, overdue, watchdog_of
 
 from recyclepool import Limits, TaskAbortedError, TaskTimeoutError
+from recyclepool._gate import Gate
 
 PLACES = ["before it looks", "before it marks"]
 
@@ -110,43 +121,46 @@ def test_the_next_task_is_cancelled_then(place, pool):
 
 
 def test_a_start_that_is_read_is_never_that_of_the_task_before(new_pool, monkeypatch):
-    """T1 began long ago. T2 is shown to run: whoever sees it sees when it started."""
+    """T1 began long ago. When T2 is shown to run, it is shown already when it started.
+
+    So whoever reads the task first, and the start after it, does not judge T2 by T1's start.
+    """
     install(monkeypatch)
+    seen = []
+
+    class Shown(Gate):
+        __slots__ = ("worker",)
+
+        @property
+        def task(self):
+            return Gate.task.__get__(self)
+
+        @task.setter
+        def task(self, task):
+            Gate.task.__set__(self, task)
+            if task is not None and task.fn is second:
+                seen.append(self.worker.task_started)
+                elsewhere(engine.look)
+
+    def rig(worker):
+        worker.gate = Shown()
+        worker.gate.worker = worker
+
     limits = Limits(task_timeout=100 * PATIENCE, start_timeout=None)
-    pool = with_idle(new_pool(1, limits=limits), 1)
-    (worker,), seen = workers(pool), []
-
-    class Gate(type(worker.gate)):
-        __slots__ = ()
-
-        def __setattr__(self, name, value):
-            super().__setattr__(name, value)
-            if name == "task" and value is second_future:
-                look_once()
-
-    def look():
-        seen.append(worker.task_started)
-        elsewhere(pool._engine.look)
-
-    first, second, second_future, look_once = Task(), Task(), None, once(look)
-    gate = Gate()
+    first, second = Task(), Task()
+    pool = with_idle(new_pool(1, limits=limits, backend=Rigged(rig)), 1)
+    engine, (worker,) = pool._engine, workers(pool)
     with let_go(first, second):
         one = pool.submit(first)
         wait(first.started)
-        worker.task_started = -1000.0 * PATIENCE  # its limit came; and it ends just now
-        started = worker.task_started
-        second_future = pool.submit(second)
-        for name in ("depth", "lock", "thread_id", "wishes", "aborted", "sleeper"):
-            setattr(gate, name, getattr(worker.gate, name))
-        del gate
+        worker.task_started = before = -1000.0 * PATIENCE  # its limit came; and it ends just now
+        two = pool.submit(second)
         first.go.set()
         assert one.result(PATIENCE) == "done"
         wait(second.started)
-        assert worker.task_started > started
-        pool._engine.look()
-        assert second_future.running()
-        second.go.set()
-    assert second_future.result(PATIENCE) == "done"
+        assert seen[0] > before
+        assert worker.leaving is None
+    assert two.result(PATIENCE) == "done"
     serves_on(pool, 1)
 
 

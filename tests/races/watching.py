@@ -15,8 +15,8 @@ from recyclepool._watchdog import Watchdog
 class Stepped(Watchdog):
     """Does something, once, at a named place between two of its steps.
 
-    The places: before acting (on a deadline that has come), after judging (a worker, to find out how
-    long to sleep), before/after writing (the `until` that it found), after reading (by its own
+    The places: before acting (on a deadline that has come), after judging (a worker, to find out
+    how long to sleep), before/after writing (the `until` that it found), after reading (by its own
     thread: it is about to sleep).
     """
 

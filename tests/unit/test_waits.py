@@ -78,12 +78,40 @@ def test_any_start_that_fails_concerns_who_waits_for_the_start():
 
 def replaced_of(*workers: Worker) -> Replaced:
     replaced = Replaced(object())
-    replaced.targets = workers
+    replaced.aim(workers)
     return replaced
 
 
 def test_replaced_by_nobody():
     assert replaced_of().answer(roster_of(2, 2), 0) == 0
+
+
+def test_its_targets_are_decided_once():
+    """The order may be done again, when their successors are here."""
+    roster = roster_of(2, 2)
+    replaced = replaced_of(roster.workers[0])
+    replaced.aim(roster.workers)
+    assert replaced.targets == (roster.workers[0],)
+
+
+def test_one_that_was_followed_stays_so():
+    """Its successor may be replaced in turn before the last of the others has followed."""
+    roster = roster_of(2, 2)
+    one, other = roster.workers
+    replaced = replaced_of(one, other)
+    leave(roster, one, Reason.MANUAL)
+    roster.reconcile()
+    successor = roster.workers[-1]
+    roster.ready(successor)
+    assert replaced.answer(roster, 0) is None
+    leave(roster, other, Reason.MANUAL)
+    leave(roster, successor, Reason.TASKS)
+    roster.wanted = 2
+    assert replaced.answer(roster, 0) is None
+    roster.reconcile()
+    starters = roster.starters()
+    roster.ready(starters[other.slot])
+    assert replaced.answer(roster, 0) == 2
 
 
 def test_replaced_step_by_step():

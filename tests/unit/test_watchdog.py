@@ -1,6 +1,6 @@
-"""What time asks for, and when its thread is there: with a clock, threads and an engine of our own.
+"""What time asks for, and when its thread is there. Clock, threads and engine are the test's own.
 
-Each test takes the module from a fixture, so that the mutation check can run it on sabotaged copies.
+Each takes the module from a fixture, so that the mutation check can run it on sabotaged copies.
 """
 
 import threading
