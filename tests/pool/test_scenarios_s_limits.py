@@ -834,7 +834,7 @@ def test_cancel_of_another_pools_running_task(new_pool, new_spin):
     assert not pool.cancel(running)
     spinning.release()
     assert running.result(WAIT) == "well"
-    with pytest.raises(TypeError, match="a future of this pool"):
+    with pytest.raises(TypeError, match="a future that this pool has made"):
         pool.cancel("not a future")
 
 

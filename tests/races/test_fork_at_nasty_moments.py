@@ -267,6 +267,7 @@ def test_while_a_worker_holds_the_lock_of_the_future_that_it_settles(new_pool):
     serves_on(pool)
 
 
+@pytest.mark.xfail(strict=True, reason="known: see docs/architecture.md, Exit and fork")
 def test_between_taking_a_task_and_showing_it(new_pool):
     """Another worker has just taken it out of the queue: it is in no place that is seen."""
     taken, may_go, gates = threading.Event(), threading.Event(), []
