@@ -148,11 +148,11 @@ class Engine(Staff):
         self.dispatch.vacancies = roster.vacancies()
         if roster.broken is not None:
             self._fail_epoch(roster.broken)
+        if last or roster.state is not PoolState.OPEN:
+            self._settle_waits()  # before the next epoch begins, in which they have no place
         if roster.is_over(len(self.dispatch.queue)):
             roster.end()
         self._turn_over()
-        if last:
-            self._settle_waits()
         if self.watchdog is not None and last:
             self.watchdog.sleep()
         if self._orders.debug:
