@@ -394,3 +394,16 @@ def test_d6_a_new_soft_restart_after_one_that_failed(new_pool, monkeypatch):
     initializer.act = None
     assert pool.soft_restart().result(WAIT) == 1
     assert pool.submit(generation).result(WAIT) == 2
+
+
+def test_d5_a_start_that_is_overtaken_by_an_end_without_workers_is_told(new_pool):
+    """The epoch ends in the very order that begins its end: nobody is here."""
+    initialize = iter([None])
+    pool = new_pool(1, initializer=lambda: next(initialize), min_workers=1, limits=Limits(tasks=1))
+    events = Events(pool)
+    pool.submit(int).result(WAIT)
+    events.wait_for(WorkerStartFailed)
+    events.wait_for(WorkerRetired)
+    started = pool.start()  # starts are held back for a moment
+    pool.destroy()
+    assert isinstance(started.exception(WAIT), PoolClosedError | WorkerStartError)
