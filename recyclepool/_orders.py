@@ -26,6 +26,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
+from recyclepool._gate import guarded
+
 __all__ = ["Orders", "daemons_allowed"]
 
 DEBUG = "RECYCLEPOOL_DEBUG"
@@ -59,7 +61,14 @@ class Orders:
         self._lock = threading.Lock()
 
     def give(self, verb: Callable[..., None], *args: Any) -> None:
-        """Have verb(*args) carried out, by this thread or by the one that is at it."""
+        """Have verb(*args) carried out, by this thread or by the one that is at it.
+
+        In a task no abort surfaces meanwhile (GATE 4): also not in what the standard library does
+        to start a thread, whose own lock would stay held for ever.
+        """
+        guarded(self._give, verb, args)
+
+    def _give(self, verb: Callable[..., None], args: tuple[Any, ...]) -> None:
         try:
             self._orders.append((verb, args))
         finally:

@@ -313,8 +313,8 @@ class RecyclePool(futures.ThreadPoolExecutor):
         Events (``recyclepool.events``) are told in order, on a thread of their own, so a callback
         that is slow or raises harms nobody; what it is too slow for is dropped and counted. The
         same facts are log lines of the logger ``recyclepool``. Raises TypeError if it cannot be
-        called. The pool keeps the callback, and so what that refers to; so does its copy in the child
-        of a fork.
+        called. The pool keeps the callback, and so what that refers to; its copy in the child of a
+        fork keeps it, too.
         """
         return guarded(self._engine.news.subscribe, callback)
 
