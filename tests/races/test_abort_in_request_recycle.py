@@ -1,9 +1,10 @@
-"""An abort comes while a task is in an order that it gave: the order is whole, no lock stays held.
+"""An abort comes while a task is in an order that it gave: nothing is broken off, no lock stays held.
 
-1. A task calls request_recycle(); its order starts the successor's thread.
-2. In the middle of that the abort is wanted.
-3. It surfaces when the order has been carried out, and not before: the standard library holds a
-   lock of its own while it starts a thread, and it would stay held for ever.
+1. A task calls request_recycle(). Its order is carried out, the engine's lock is free again.
+2. There is an event to tell: the task's thread starts the one that tells it.
+3. In the middle of that another thread cancels the task.
+4. The abort surfaces behind the call, and not before: the standard library holds a lock of its own
+   while it starts a thread, and that would stay held for ever.
 """
 
 import threading
@@ -16,15 +17,18 @@ from recyclepool import TaskAbortedError, current_worker
 def test_it_surfaces_behind_the_order(new_pool, monkeypatch):
     pool = new_pool(1)
     pool.submit(int).result(PATIENCE)
+    pool.subscribe(lambda event: None)
     in_start, aborted, whole = threading.Event(), threading.Event(), []
     real = threading.Thread.start
 
     def start(thread):
-        if thread.name.startswith(pool.name):
+        by_the_task = current_worker(None) is not None and thread.name.endswith("_events")
+        if by_the_task:
             in_start.set()
             wait(aborted)
         real(thread)
-        whole.append(thread)
+        if by_the_task:
+            whole.append(thread)
 
     def task():
         current_worker().request_recycle("test")
