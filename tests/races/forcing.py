@@ -420,7 +420,7 @@ def _count(at_least: int) -> Iterator[int]:
 
 BEFORE_THE_ORDER = {
     f"{name}: start" for name in ("Dispatch.look", "Engine.want_worker", "Orders.give")
-} | {"Orders._carry_out: start"}
+} | {"guarded: start", "Orders._give: start", "Orders._carry_out: start"}
 
 
 def is_free(lock: Any) -> bool:
