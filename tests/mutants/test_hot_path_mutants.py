@@ -186,8 +186,8 @@ MUTANTS = [
             ),
         ),
         (
-            ("        if worker.dispatch.rouse(worker):\n            self._note_vacated(worker)\n"),
-            "",
+            "        taken_out = worker.dispatch.rouse(worker)\n",
+            "        taken_out = False\n",
         ),
     ),
     mutant(
@@ -222,6 +222,10 @@ MUTANTS = [
         (
             "            while self._orders:\n",
             "            for _ in range(bool(self._orders)):\n",
+        ),
+        (
+            "                if self._orders and self._hand_over():\n                    break\n",
+            "",
         ),
     ),
     mutant(

@@ -31,21 +31,10 @@ SOURCE = Path(_roster.__file__).read_text()
 UNIT = Path(__file__).parent.parent / "unit"
 
 EQUIVALENT: dict[str, str] = {
+    "module: MANY = 1000 -> MANY = 1001": "how many are counted before they are held",
+    "module: MANY = 1000 -> MANY = 999": "how many are counted before they are held",
     "_move: if _ORDER.index(state) > _ORDER.index(worker.state): -> "
     "if _ORDER.index(state) >= _ORDER.index(worker.state):": "assigns the state that is there",
-    "vacancies: return max(0, min(room, free + min(taken, max(0, room - free)))) -> "
-    "return max(0, min(room, free + taken))": "no more than the room anyway",
-    "vacancies: return max(0, min(room, free + min(taken, max(0, room - free)))) -> "
-    "return max(0, min(room, free + min(taken, room - free)))": "no more than the room anyway",
-    "vacancies: return max(0, min(room, free + min(taken, max(0, room - free)))) -> "
-    "return max(0, min(room, free + min(taken, max"
-    "(1, room - free))))": "no more than the room anyway",
-    "vacancies: return max(0, min(room, free + min(taken, max(0, room - free)))) -> "
-    "return max(0, min(room, free + min(taken, max"
-    "(-1, room - free))))": "no more than the room anyway",
-    "vacancies: return max(0, min(room, free + min(taken, max(0, room - free)))) -> "
-    "return max(0, min(room, free + min(taken, max"
-    "(0, room + free))))": "no more than the room anyway",
     "reconcile: if missing > 0: -> if True:": "no slots are found for none: only quicker",
     "reconcile: if missing > 0: -> if missing >= 0:": "no slots are found for none: only quicker",
     "reconcile: if missing > 0: -> if missing > -1:": "no slots are found for none: only quicker",

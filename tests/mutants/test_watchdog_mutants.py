@@ -28,7 +28,23 @@ LEAST = 100  # mutants
 
 STARTER = "who starts rests and does not serve: nothing is found below either"
 TYPE = "an annotation"
+OVER = "`over` and `_sleep` mark one end: each is there for an interrupt between the two"
+_STANDS = (
+    "if sleep is not None and (not sleep.over) and (thread is not None) and thread.is_alive():"
+)
+
 EQUIVALENT: dict[str, str] = {
+    "_sleep_until: if sleep is not None and sleep.over: -> if False:": OVER,
+    "_sleep_until: if sleep is not None and sleep.over: -> pass": OVER,
+    "_sleep_until: self._sleep = None -> pass": OVER,
+    f"_stand_by: {_STANDS} -> "
+    "if sleep is not None and thread is not None and thread.is_alive():": OVER,
+    f"_stand_by: {_STANDS} -> "
+    "if sleep is not None and (not sleep.over) and thread.is_alive():": "they come together",
+    "_run: while self._sleep is sleep and (not sleep.over): -> "
+    "while self._sleep is sleep or not sleep.over:": OVER,
+    "_run: while self._sleep is sleep and (not sleep.over): -> while not sleep.over:": OVER,
+    "_run: while self._sleep is sleep and (not sleep.over): -> while self._sleep is sleep:": OVER,
     "module: if worker.state is State.STARTING: -> if False:": STARTER,
     "module: if worker.state is State.STARTING: -> pass": STARTER,
     "module: return Deadline(inf, Act.LOOK) -> pass": STARTER,

@@ -1696,3 +1696,14 @@ def test_shrink_takes_one_and_no_more(roster_class):
     roster = make(roster_class, 4, serving=4, min_workers=1)
     roster.shrink()
     assert roster.wanted == 3
+
+
+def test_of_many_slots_those_are_counted_that_were_held(roster_class, monkeypatch):
+    monkeypatch.setitem(roster_class.__init__.__globals__, "MANY", 1)
+    roster = make(roster_class, 3)
+    assert roster.generations == [0]
+    for worker in start(roster, 3):
+        roster.ready(worker)
+    assert roster.generations == [1, 1, 1]
+    roster.resize(5)
+    assert roster.generations == [1, 1, 1]
