@@ -1,4 +1,4 @@
-"""An abort comes while a task is in an order that it gave: nothing is broken off, no lock stays held.
+"""An abort comes while a task is in an order of its own: nothing is broken off, no lock stays held.
 
 1. A task calls request_recycle(). Its order is carried out, the engine's lock is free again.
 2. There is an event to tell: the task's thread starts the one that tells it.
