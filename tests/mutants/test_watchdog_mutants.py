@@ -53,15 +53,8 @@ EQUIVALENT: dict[str, str] = {
     "module: roster: Roster -> pass": TYPE,
     "module: news: News -> pass": TYPE,
     "__init__: self.lock.acquire() -> pass": "who makes a thread wakes it at once",
-    "__init__: self._thread: threading.Thread | None = None -> pass": (
-        "it is read where there is a _sleep, and set before that"
-    ),
     "__init__: self._lingers_until = inf -> pass": "set by the first deadline, read later",
     "_act: elif act is Act.IDLE: -> elif True:": "a LOOK is put off with the clock",
-    "_stand_by: if self._sleep is not None and self._thread is not None and "
-    "self._thread.is_alive(): -> if self._sleep is not None and self._thread.is_alive():": (
-        "a _sleep has its thread: that is for mypy"
-    ),
     "_stand_by: self._sleep = None -> pass": "the next look finds that its thread is not alive",
 }
 
