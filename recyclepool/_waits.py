@@ -39,13 +39,15 @@ class Wait(Future[int]):
 
 
 class Started(Wait):
-    """Until the least number of workers serve."""
+    """Until the least number of workers are ready."""
 
     __slots__ = ()
 
     def answer(self, roster: Roster, queued: int) -> int | None:
-        serving = roster.serving()
-        return serving if serving >= roster.min_workers else None
+        # One that goes counts until it has gone: where workers are replaced without a pause there
+        # may be no moment at which all of them serve.
+        ready = min(roster.size, sum(worker.opened for worker in roster.workers))
+        return ready if ready >= roster.min_workers else None
 
     def concerns(self, slot: int) -> bool:
         return True

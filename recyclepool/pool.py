@@ -191,9 +191,9 @@ class RecyclePool(futures.ThreadPoolExecutor):
     def start(self) -> futures.Future[int]:
         """Start ``min_workers`` now, and not with the first task: the warm-up, or the reopening.
 
-        The future is settled with the number of workers that serve as soon as ``min_workers`` do;
-        with PoolClosedError if the pool is closed before, with WorkerStartError if one cannot be
-        started.
+        The future is settled with the number of workers that are ready, as soon as ``min_workers``
+        are; with PoolClosedError if the pool is closed before, with WorkerStartError if one cannot
+        be started.
         """
         return guarded(self._engine.start)
 

@@ -359,3 +359,17 @@ def test_who_waits_for_rest(waits, settle):
     rested.settle(None, None)
     settle()
     assert not waits.for_rest()
+
+
+def test_a_start_does_not_wait_for_a_moment_at_which_nobody_goes():
+    """Without a surge, and an age shorter than a start, one of them always goes."""
+    roster = Roster(2, new_worker, 2, 0)
+    roster.want_minimum()
+    roster.reconcile()
+    first, second = roster.workers
+    started = Started()
+    roster.ready(first)
+    assert started.answer(roster, 0) is None
+    roster.retire(first, Reason.AGE)
+    roster.ready(second)
+    assert started.answer(roster, 0) == 2
