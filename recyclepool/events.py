@@ -102,7 +102,7 @@ class PoolStats:
     state: PoolState
     max_workers: int
     queued: int  # a task that was cancelled counts until a worker passes it
-    submitted: int
+    submitted: int  # one that was refused as it came may be among them
     completed: int
     failed: int
     cancelled: int
