@@ -53,7 +53,7 @@ def snapshot(engine: Engine) -> PoolStats:
         events_dropped=engine.news.dropped,
         callback_errors=engine.news.callback_errors,
         failed_starts=roster.failed_starts,
-        recycles={str(reason): count for reason, count in roster.recycles.items()},
+        recycles={str(reason): count for reason, count in roster.recycles.copy().items()},
         utilization=busy / roster.size,
         busy_seconds=tally.run_seconds + sum(w.task_running or 0.0 for w in workers),
         oldest_queued=oldest,
