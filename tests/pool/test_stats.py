@@ -338,3 +338,15 @@ def test_threads_are_named_after_the_pool(new_pool):
 
     assert new_pool(1, name="images").submit(name).result(WAIT) == "images_0"
     assert new_pool(1, "given", name="sounds").submit(name).result(WAIT) == "given_0"
+
+
+def test_what_others_add_to_is_copied_before_it_is_read(new_pool):
+    """A worker may retire for a new reason in the middle of it: found by the soak."""
+
+    class Growing(dict):
+        def items(self):
+            raise RuntimeError("dictionary changed size during iteration")
+
+    pool = new_pool(1)
+    pool._engine.roster.recycles = Growing(pool._engine.roster.recycles)
+    assert pool.stats().recycles == {}
