@@ -19,7 +19,7 @@ from recyclepool._staff import Settings, Staff
 from recyclepool._waits import Replaced, Rested, Started, Wait
 from recyclepool._worker import Worker
 from recyclepool.errors import TaskAbortedError, WorkerLostError, WorkerStartError
-from recyclepool.states import PoolState, Reason, State
+from recyclepool.states import ACTIVE, PoolState, Reason
 
 __all__ = ["Engine", "Settings"]
 
@@ -112,8 +112,10 @@ class Engine(Staff):
 
     def expect(self, deadline: float) -> None:
         """By a worker: its task is to have its end by then."""
-        if self.watchdog is None or deadline < self.watchdog.until:
+        if self.watchdog is None:
             self._order(self.need_watchdog)
+        else:
+            self.watchdog.expect(deadline)
 
     def _on_last_task(self, worker: Worker) -> None:
         if self.rules.report_only:
@@ -176,8 +178,7 @@ class Engine(Staff):
 
     def _replace(self, slot: int | None, replaced: Replaced, why: str) -> None:
         """Mark who is to be replaced: all who are here now, or the holder of a slot."""
-        active = (State.STARTING, State.SERVING)
-        here = [w for w in self.roster.workers if w.state in active]
+        here = [w for w in self.roster.workers if w.state in ACTIVE]
         replaced.aim(w for w in here if slot in (None, w.slot))
         for worker in replaced.targets:
             self.make_due(worker, Reason.MANUAL, why)

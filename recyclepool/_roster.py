@@ -25,7 +25,7 @@ from collections.abc import Callable
 
 from recyclepool._worker import Worker
 from recyclepool.errors import WorkerLostError
-from recyclepool.states import PoolState, Reason, State
+from recyclepool.states import ACTIVE, PoolState, Reason, State
 
 __all__ = ["Roster"]
 
@@ -33,7 +33,6 @@ MANY = 1_000  # slots: of more than that, those are counted that were held
 FAILED_STARTS = 5  # in a row, with nobody serving, break the pool
 
 _ORDER = list(State)
-_ACTIVE = (State.STARTING, State.SERVING)
 
 
 class Roster:
@@ -105,7 +104,7 @@ class Roster:
 
     def _empty_slots(self) -> tuple[int, int, int]:
         """How many slots are empty but for another's last task, how many are free, and the room."""
-        held = {w.slot for w in self.workers if w.state in _ACTIVE and w.slot < self.size}
+        held = {w.slot for w in self.workers if w.state in ACTIVE and w.slot < self.size}
         taken = sum(slot < self.size for slot in self._taken_slots() - held)
         return taken, self.size - len(held) - taken, self._room()
 
@@ -115,7 +114,7 @@ class Roster:
         Where another's last task still runs, a successor can only wait: it must not use up the room
         that a slot needs in which a task could run at once.
         """
-        held, taken = {w.slot for w in self.workers if w.state in _ACTIVE}, self._taken_slots()
+        held, taken = {w.slot for w in self.workers if w.state in ACTIVE}, self._taken_slots()
         _, free, room = self._empty_slots()
         waiting, most = room - free, min(room, most)
         vacant: list[int] = []
@@ -243,7 +242,7 @@ class Roster:
         """It is to be replaced, and serves until its successor is ready. True: from now on."""
         if self.state is not PoolState.OPEN or worker.due is not None:
             return False
-        if worker.state not in _ACTIVE:
+        if worker.state not in ACTIVE:
             return False
         worker.due = reason
         return True
@@ -272,7 +271,7 @@ class Roster:
 
     def retire(self, worker: Worker, reason: Reason) -> None:
         """THE way out: it takes no further task, and its slot is vacant."""
-        if worker.state in _ACTIVE:
+        if worker.state in ACTIVE:
             worker.reason = reason
             self.recycles[reason] = self.recycles.get(reason, 0) + 1
             self._move(worker, State.RETIRING)

@@ -30,7 +30,7 @@ from recyclepool._worker import Books, Doom, Tally, Worker
 from recyclepool.backends import BackendFactory, Hooks
 from recyclepool.cache import WorkerCache
 from recyclepool.errors import TaskTimeoutError, WorkerStartError
-from recyclepool.states import Reason, State
+from recyclepool.states import ACTIVE, Reason, State
 
 if TYPE_CHECKING:
     from recyclepool._watchdog import Watchdog
@@ -93,11 +93,11 @@ class Staff:
 
     def want_worker(self) -> None:
         """A task found nobody: any thread."""
-        raise NotImplementedError
+        raise NotImplementedError  # an order: the engine's
 
     def look(self) -> None:
         """Have the watchdog look: any thread."""
-        raise NotImplementedError
+        raise NotImplementedError  # an order: the engine's
 
     def new_dispatch(self) -> Dispatch:
         """That of the next epoch."""
@@ -217,7 +217,7 @@ class Staff:
             worker.leaving = reason  # DISPATCH 7: mark, then take out
         # Before it is RETIRING: what derives that it is to go would not name it again.
         taken_out = worker.dispatch.rouse(worker)
-        if worker.state in (State.STARTING, State.SERVING):
+        if worker.state in ACTIVE:
             worker.retired_at = self.settings.clock()
         self.roster.retire(worker, worker.leaving)
         if taken_out:

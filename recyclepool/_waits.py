@@ -14,7 +14,7 @@ from recyclepool._gate import here
 from recyclepool._roster import Roster
 from recyclepool._teller import Teller
 from recyclepool._worker import Worker
-from recyclepool.states import Reason, State
+from recyclepool.states import ACTIVE, Reason
 
 __all__ = ["Replaced", "Rested", "Started", "Wait", "Waits"]
 
@@ -31,7 +31,7 @@ class Wait(Future[int]):
 
     def answer(self, roster: Roster, queued: int) -> int | None:
         """None: not yet. With the engine's lock held."""
-        raise NotImplementedError
+        raise NotImplementedError  # each kind has its own
 
     def concerns(self, slot: int) -> bool:
         """Does a worker that cannot be started in this slot fail it?"""
@@ -80,7 +80,7 @@ class Replaced(Wait):
         return sum(t.reason not in _NO_SUCCESSOR for t in self.targets)
 
     def _is_followed(self, target: Worker, roster: Roster) -> bool:
-        if target.state in (State.STARTING, State.SERVING):
+        if target.state in ACTIVE:
             return False
         if target.slot in roster.holders() or target.reason in _NO_SUCCESSOR:
             return True

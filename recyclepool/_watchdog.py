@@ -240,8 +240,9 @@ class Watchdog:
 
     def _next_deadline(self, worker: Worker, now: float) -> Deadline:
         roster = self._engine.roster
-        aging, shrinking = roster.state is PoolState.OPEN, roster.may_shrink()
-        return next_deadline(worker, self._engine.rules, now, aging=aging, shrinking=shrinking)
+        rules, aging = self._engine.rules, roster.state is PoolState.OPEN
+        shrinking = rules.idle < inf and roster.may_shrink()  # which counts all workers
+        return next_deadline(worker, rules, now, aging=aging, shrinking=shrinking)
 
     def _act(self, worker: Worker, deadline: Deadline, now: float) -> None:
         engine, act = self._engine, deadline.act

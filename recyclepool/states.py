@@ -2,7 +2,7 @@
 
 from enum import StrEnum
 
-__all__ = ["BUCKETS", "PoolState", "Reason", "State"]
+__all__ = ["ACTIVE", "BUCKETS", "PoolState", "Reason", "State"]
 
 # Upper edges of the wait and run histograms, in seconds; one more bucket holds what is above.
 BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 15.0, 60.0)
@@ -16,6 +16,9 @@ class State(StrEnum):
     RETIRING = "retiring"
     STOPPED = "stopped"
     ABANDONED = "abandoned"
+
+
+ACTIVE = (State.STARTING, State.SERVING)  # it has not begun to go
 
 
 class PoolState(StrEnum):

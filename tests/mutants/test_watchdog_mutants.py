@@ -33,7 +33,10 @@ _STANDS = (
     "if sleep is not None and (not sleep.over) and (thread is not None) and thread.is_alive():"
 )
 
+_SHRINKS = "_next_deadline: shrinking = rules.idle < inf and roster.may_shrink()"
 EQUIVALENT: dict[str, str] = {
+    f"{_SHRINKS} -> shrinking = roster.may_shrink()": "spares a count",
+    f"{_SHRINKS} -> shrinking = rules.idle <= inf and roster.may_shrink()": "spares a count",
     "_sleep_until: if sleep is not None and sleep.over: -> if False:": OVER,
     "_sleep_until: if sleep is not None and sleep.over: -> pass": OVER,
     "_sleep_until: self._sleep = None -> pass": OVER,

@@ -16,6 +16,19 @@ from recyclepool import RecyclePool
 
 def say(*words):  # in one write: threads speak at the same time
     os.write(1, (" ".join(map(str, words)) + "\\n").encode())
+
+def on_interrupt(signum, frame):
+    if not noticed.is_set():
+        noticed.set()
+        raise KeyboardInterrupt
+
+def interrupt():  # until it is noticed: a signal that comes just before a thread sleeps waits
+    while not noticed.is_set():
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.01)
+
+noticed = threading.Event()
+signal.signal(signal.SIGINT, on_interrupt)
 """
 
 
@@ -166,8 +179,8 @@ def test_s11_ctrl_c_in_the_main_thread(where):
         f"""
         def task():
             go.wait(20)
-            os.kill(os.getpid(), signal.SIGINT)
             try:
+                interrupt()
                 while True:
                     time.sleep(0.001)  # its work
             except BaseException as error:
@@ -192,7 +205,7 @@ def test_s11_ctrl_c_inside_with():
         """
         def task():
             go.wait(20)
-            os.kill(os.getpid(), signal.SIGINT)
+            interrupt()
             time.sleep(0.1)
             say("task over")
 
@@ -210,22 +223,13 @@ def test_s11_ctrl_c_inside_with():
 
 @pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
 def test_s11_ctrl_c_that_is_caught_harms_no_pool():
-    """The signal is sent until it is noticed: one that comes just before the sleep waits."""
     lines = run(
         """
-        def interrupt(signum, frame):
-            if not noticed.is_set():
-                noticed.set()
-                raise KeyboardInterrupt
-
         def task():
-            while not noticed.is_set():
-                os.kill(os.getpid(), signal.SIGINT)
-                time.sleep(0.01)
+            interrupt()
             return go.wait(20)
 
-        pool, go, noticed, ready = RecyclePool(1), *(threading.Event() for _ in range(3))
-        signal.signal(signal.SIGINT, interrupt)
+        pool, go, ready = RecyclePool(1), threading.Event(), threading.Event()
         future = pool.submit(lambda: ready.wait(20) and task())
         try:
             ready.set()
