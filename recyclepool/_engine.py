@@ -141,12 +141,12 @@ class Engine(Staff):
         for worker, reason in roster.superseded():
             self.retire_now(worker, reason)
         roster.reconcile()
-        for worker in roster.may_serve():
-            wake(worker.admission)
-            worker.admitted = True
         for worker in roster.workers.copy():
             if not worker.launched:
                 self.launch(worker)
+        for worker in roster.may_serve():
+            wake(worker.admission)
+            worker.admitted = True
         self.dispatch.vacancies = roster.vacancies()
         if roster.broken is not None:
             self._fail_epoch(roster.broken)
@@ -178,11 +178,11 @@ class Engine(Staff):
 
     def _replace(self, slot: int | None, replaced: Replaced, why: str) -> None:
         """Mark who is to be replaced: all who are here now, or the holder of a slot."""
-        here = [w for w in self.roster.workers if w.state in ACTIVE]
-        replaced.aim(w for w in here if slot in (None, w.slot))
+        here = [w for w in self.roster.workers if w.state in ACTIVE and slot in (None, w.slot)]
+        replaced.aim(here)
         for worker in replaced.targets:
             self.make_due(worker, Reason.MANUAL, why)
-        self._add_wait(replaced)
+        self.waits.add(replaced)
 
     def _resize(self, size: int) -> None:
         if self.roster.state is PoolState.OPEN:

@@ -22,7 +22,6 @@ runs inside a shared section, and that waits for any other future, would deadloc
 taking the lock and entering the block, and a KeyboardInterrupt there leaves it locked for ever.
 """
 
-import _thread
 import threading
 from collections.abc import Callable
 from concurrent.futures import CancelledError, InvalidStateError, _base
@@ -40,15 +39,23 @@ from time import monotonic
 from types import BuiltinFunctionType, FunctionType, MethodType
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from recyclepool._gate import Flag, GatedLock, guarded, here, make_anew, new_lock, sleep_until, wake
+from recyclepool._gate import (
+    Flag,
+    GatedLock,
+    guarded,
+    here,
+    make_anew,
+    new_lock,
+    new_rlock,
+    sleep_until,
+    wake,
+)
 
 __all__ = ["Future", "TimedFuture", "name_of"]
 
 T = TypeVar("T")
 
 _NAMED = (FunctionType, BuiltinFunctionType, MethodType)
-
-_new_rlock = _thread.RLock  # threading.RLock is a Python function around it: twice the time
 
 
 class Future(_base.Future[T]):
@@ -79,7 +86,7 @@ class Future(_base.Future[T]):
         kwargs: Any = None,
         context: Context | None = None,
     ) -> None:
-        self._lock = _new_rlock()
+        self._lock = new_rlock()
         self._state = PENDING
         self._result = self._exception = None
         self._built: _GatedCondition | None = None

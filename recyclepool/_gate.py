@@ -33,6 +33,7 @@ the worker and read by the injector, would not do: between the injector's look a
 the worker may enter the pool's code.
 """
 
+import _thread
 import threading
 from collections.abc import Callable
 from time import monotonic
@@ -48,6 +49,7 @@ __all__ = [
     "here",
     "make_anew",
     "new_lock",
+    "new_rlock",
     "sleep_until",
     "wake",
 ]
@@ -55,6 +57,18 @@ __all__ = [
 R = TypeVar("R")
 
 new_lock = threading.Lock
+new_rlock = _thread.RLock  # threading.RLock is a Python function around it: twice the time
+
+
+_inject: Callable[[int], None] | None = None
+
+
+def _load_inject() -> None:
+    """With the first worker of the process: ctypes takes its time."""
+    from recyclepool._inject import inject
+
+    global _inject
+    _inject = inject
 
 
 class Gate:
@@ -63,13 +77,12 @@ class Gate:
     ``task``, ``depth``, ``sleeper`` are written by the worker's thread only.
     """
 
-    __slots__ = ("_inject", "aborted", "depth", "lock", "sleeper", "task", "thread_id", "wishes")
+    __slots__ = ("aborted", "depth", "lock", "sleeper", "task", "thread_id", "wishes")
 
     def __init__(self) -> None:
-        from recyclepool._inject import inject  # with the first worker: ctypes takes its time
-
-        self._inject = inject
-        self.lock = threading.RLock()
+        if _inject is None:
+            _load_inject()
+        self.lock = new_rlock()
         self.depth = 1  # how many times the worker's thread holds the lock
         self.task: Any = None  # the task that runs
         self.aborted = False  # an abort was raised, or will be: what the task returns is void
@@ -144,7 +157,7 @@ class Gate:
             if self.task is not task or not wanted:
                 return False
             self.aborted = True
-            self._inject(self.thread_id)
+            _inject(self.thread_id)  # type: ignore[misc]
             return True
         finally:
             if True in held:

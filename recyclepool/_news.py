@@ -283,9 +283,9 @@ def text_of(thing: object) -> str:
 
 def _is_logged(level: int) -> bool:
     """As logger.isEnabledFor, which may wait for logging's own lock."""
-    if logger.disabled or level <= logger.manager.disable:
+    if level < logger.getEffectiveLevel():
         return False
-    return level >= logger.getEffectiveLevel()
+    return not logger.disabled and level > logger.manager.disable
 
 
 def _log(level: int, message: str, *args: object, exc_info: bool = False) -> None:

@@ -36,6 +36,8 @@ MOST = 50  # orders that are carried out in one go
 # Where they are not (some sub-interpreters), a stuck worker holds up the end.
 daemons_allowed: Callable[[], bool] = getattr(_thread, "daemon_threads_allowed", lambda: True)
 
+_Order = tuple[Callable[..., None], tuple[Any, ...]]
+
 logger = logging.getLogger("recyclepool")
 
 
@@ -57,7 +59,7 @@ class Orders:
         self._new_thread = new_thread
         self._relief = 0  # the thread that was started last to go on
         self._name = name
-        self._orders: deque[tuple[Callable[..., None], tuple[Any, ...]]] = deque()
+        self._orders: deque[_Order] = deque()
         self._lock = threading.Lock()
 
     def give(self, verb: Callable[..., None], *args: Any) -> None:
@@ -66,16 +68,12 @@ class Orders:
         In a task no abort surfaces meanwhile (GATE 4): also not in what the standard library does
         to start a thread, whose own lock would stay held for ever.
         """
-        guarded(self._give, verb, args)
+        guarded(self._carry_out, (verb, args))
 
-    def _give(self, verb: Callable[..., None], args: tuple[Any, ...]) -> None:
+    def _carry_out(self, order: _Order | None = None) -> None:
         try:
-            self._orders.append((verb, args))
-        finally:
-            self._carry_out()
-
-    def _carry_out(self) -> None:
-        try:
+            if order is not None:
+                self._orders.append(order)
             while self._orders:
                 held: list[bool] = []
                 try:

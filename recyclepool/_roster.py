@@ -168,20 +168,28 @@ class Roster:
         """
         if not self.may_start():
             return
-        missing = self.wanted - len(self.holders() | self.starters())
+        held, starting = set(), set()
+        for worker in self.workers:
+            if worker.state is State.SERVING:
+                held.add(worker.slot)
+            elif worker.state is State.STARTING:
+                starting.add(worker.slot)
+        missing = self.wanted - len(held | starting)
         if missing > 0:
             for slot in self._vacant_slots(missing):
                 self._add(slot)
-        starters = self.starters()
+                starting.add(slot)
         due = [
             w
             for w in self.workers
-            if w.due is not None and w.state is State.SERVING and w.slot not in starters
+            if w.due is not None and w.state is State.SERVING and w.slot not in starting
         ]
         if due:
-            taken, free, room = self._empty_slots()
-            spare = room - free - taken
-            for worker in due[: max(0, spare)]:
+            # The surge is for those who are more than one in a slot.
+            inside = [w for w in self.workers if w.slot < self.size]
+            slots = [slot for slot in held | starting if slot < self.size]
+            extra = len(inside) - len(slots)
+            for worker in due[: max(0, self.surge - extra)]:
                 self._add(worker.slot)
 
     def _add(self, slot: int) -> None:
@@ -252,10 +260,10 @@ class Roster:
 
         Without a surge the first who is due goes as soon as nobody else comes or goes.
         """
-        starters = self.starters()
-        if not starters and self.surge and not self._shrunk:
+        starting = State.STARTING in [w.state for w in self.workers]
+        if not starting and self.surge and not self._shrunk:
             return []
-        holders = self.holders()
+        holders, starters = self.holders(), self.starters()
         outside = [w for w in (*holders.values(), *starters.values()) if w.slot >= self.size]
         gone = [(worker, Reason.RESIZE) for worker in outside]
         for slot, starter in starters.items():

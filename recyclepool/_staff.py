@@ -28,9 +28,8 @@ from recyclepool._teller import Teller
 from recyclepool._waits import Waits
 from recyclepool._worker import Books, Doom, Tally, Worker
 from recyclepool.backends import BackendFactory, Hooks
-from recyclepool.cache import WorkerCache
 from recyclepool.errors import TaskTimeoutError, WorkerStartError
-from recyclepool.states import ACTIVE, Reason, State
+from recyclepool.states import ACTIVE, PoolState, Reason, State
 
 if TYPE_CHECKING:
     from recyclepool._watchdog import Watchdog
@@ -65,6 +64,7 @@ class Staff:
     def __init__(self, settings: Settings, on_last_task: Callable[[Worker], None]) -> None:
         self.settings = settings
         self.rules = settings.rules
+        self._watches = settings.rules.patience < inf  # its tasks, each
         self.news = News(settings.name, settings.thread_names, self)
         self._hooks = Hooks(
             settings.initializer,
@@ -88,6 +88,7 @@ class Staff:
         self.waits = Waits(self.teller)
         self.launch_error: WorkerStartError | None = None
         self.watchdog: Watchdog | None = None
+        self._spare: Worker | None = None  # made ahead: nobody waits for it then
         if rules != Rules(tasks=rules.tasks, surge=rules.surge):
             self.need_watchdog()
 
@@ -121,18 +122,15 @@ class Staff:
             dispatch.look()
 
     def _new_worker(self, slot: int, generation: int) -> Worker:
-        settings, rules = self.settings, self.rules
-        worker = Worker(
-            slot,
-            generation,
-            self.dispatch,
-            cache=WorkerCache(settings.cache),
-            born=settings.clock(),
-            last_task=rules.tasks,
-            watch=self.watchdog if rules.patience < inf else None,
-        )
+        settings = self.settings
+        worker, self._spare = self._spare or self._make_worker(), None
+        worker.take_slot(slot, generation, self.dispatch, settings.clock())
         worker.backend = settings.backend(worker, self._hooks)
         return worker
+
+    def _make_worker(self) -> Worker:
+        watch = self.watchdog if self._watches else None
+        return Worker(budget=self.settings.cache, last_task=self.rules.tasks, watch=watch)
 
     def _jitter(self) -> float:
         from random import random  # for those who have a limit: it takes its time to import
@@ -141,7 +139,6 @@ class Staff:
 
     def launch(self, worker: Worker) -> None:
         """Start its thread. Broken off and done again it may get two: the first to board drives."""
-        self.books = self.books.opened(worker.tally)
         settings = self.settings
         name = f"{settings.thread_names}_{worker.slot}"
         thread = settings.new_thread(
@@ -156,7 +153,6 @@ class Staff:
                 worker.launched = True
                 return
             self.roster.not_launched(worker)
-            self.books = self.books.closed_for(worker.tally)
             self.launch_error = WorkerStartError(f"no thread can be started: {error}")
             self.launch_error.__cause__ = error
             if not self.roster.workers:
@@ -164,6 +160,7 @@ class Staff:
             self._report_failed_start(worker, self.launch_error)
         else:
             self.launch_error = None
+            self.books = self.books.opened(worker.tally)  # it counts nothing before it is admitted
         worker.launched = True
 
     def opened(self, worker: Worker) -> None:
@@ -245,6 +242,8 @@ class Staff:
         self.books = self.books.closed_for(worker.tally)
         if self.launch_error is not None and not self.roster.workers:
             self.roster.resume()  # nobody is left who could wait for a thread
+        if self._spare is None and self.roster.state is PoolState.OPEN:
+            self._spare = self._make_worker()  # where one was replaced another will be
         self.demand()
 
     def give_up(self, worker: Worker, start_error: WorkerStartError | None = None) -> None:

@@ -113,10 +113,12 @@ def _caches(engine: Engine) -> CacheStats:
     entries = bytes_ = budget = hits = misses = 0
     evictions: Counter[str] = Counter()
     for worker in engine.roster.workers.copy():
+        budget += worker.budget
+        if worker.cache is None:
+            continue
         stats = worker.cache.stats()
         entries += stats.entries
         bytes_ += stats.bytes
-        budget += stats.budget
         hits += stats.hits
         misses += stats.misses
         evictions.update(stats.evictions)

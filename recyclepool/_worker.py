@@ -11,6 +11,7 @@ from recyclepool.states import BUCKETS, Reason, State
 
 __all__ = ["Books", "Doom", "Tally", "Worker"]
 
+_NO_COUNTS = [0] * (len(BUCKETS) + 1)
 _SUMS = ("failed", "aborted", "cancelled", "timed_out", "lost", "wait_seconds", "run_seconds")
 
 
@@ -25,9 +26,9 @@ class Tally:
     def __init__(self) -> None:
         self.failed = self.aborted = self.cancelled = self.timed_out = self.lost = 0
         self.wait_seconds = self.run_seconds = 0.0
-        self.wait_counts = [0] * (len(BUCKETS) + 1)
-        self.run_counts = [0] * (len(BUCKETS) + 1)
-        self.spoilt_counts = [0] * (len(BUCKETS) + 1)
+        self.wait_counts = _NO_COUNTS.copy()
+        self.run_counts = _NO_COUNTS.copy()
+        self.spoilt_counts = _NO_COUNTS.copy()
 
     @property
     def completed(self) -> int:
@@ -92,6 +93,7 @@ class Worker:
         "admitted",
         "backend",
         "born",
+        "budget",
         "cache",
         "dispatch",
         "doom",
@@ -127,21 +129,7 @@ class Worker:
         "why",
     )
 
-    def __init__(
-        self,
-        slot: int,
-        generation: int,
-        dispatch: Dispatch,
-        *,
-        cache: WorkerCache,
-        born: float,
-        last_task: int = 0,
-        expires: float = inf,
-        watch: Any = None,
-    ) -> None:
-        self.slot = slot
-        self.generation = generation
-        self.dispatch = dispatch
+    def __init__(self, *, budget: int = 0, last_task: int = 0, watch: Any = None) -> None:
         # The roster's: one thread at a time.
         self.state = State.STARTING
         self.reason: Reason | None = None  # why it retired
@@ -153,8 +141,7 @@ class Worker:
         self.why = ""  # the reason in words
         self.leaving: Reason | None = None
         self.doom: Doom | None = None
-        self.retired_at = self.vacated_at = born
-        self.expires = expires  # when it is too old
+        self.expires = inf  # when it is too old
         self.reported = -inf  # when the task started, or the idling, that report_only told of
         self.given_up: tuple[str | None, Any] = (None, None)  # its task and its stack, if abandoned
         self.backend: Any = None
@@ -168,17 +155,24 @@ class Worker:
         self.watch = watch  # the watchdog that is to know when it has something to do, or None
         self.stopping = Flag()
         self.tally = Tally()
-        self.cache = cache
+        self.budget = budget  # of its cache, in bytes
+        self.cache: WorkerCache | None = None  # made by the first task that asks for it
         self.values: dict[Any, Any] = {}  # of @per_worker
         self.teardowns: list[Callable[[], None]] = []
         self.tasks = 0  # started here
         self.last_task = last_task  # the number of the task after which it goes; 0: none
         self.resting = True  # it will take the next task: false from before each popleft
-        self.born = self.idle_since = born
-        self.task_started = self.heartbeat = born
         self.forked = False  # a copy, in the child of a fork: only the thread that forked is there
         self._boarding = [True]
         self._start: dict[str, str] = {}
+
+    def take_slot(self, slot: int, generation: int, dispatch: Dispatch, now: float) -> None:
+        """Its life begins: it may have been made long before."""
+        self.slot = slot
+        self.generation = generation
+        self.dispatch = dispatch
+        self.born = self.idle_since = self.task_started = self.heartbeat = now
+        self.retired_at = self.vacated_at = now
 
     def board(self) -> bool:
         """True for the first thread that asks: that one drives this worker.

@@ -195,7 +195,7 @@ class RecyclePool(futures.ThreadPoolExecutor):
         are; with PoolClosedError if the pool is closed before, with WorkerStartError if one cannot
         be started.
         """
-        return guarded(self._engine.start)
+        return self._engine.start()
 
     def recycle(self, slot: int) -> futures.Future[int]:
         """Replace the worker of a slot. It serves until its successor is ready.
@@ -208,7 +208,7 @@ class RecyclePool(futures.ThreadPoolExecutor):
         number, size = whole_number("slot", slot, "0"), self._engine.roster.size
         if not 0 <= number < size:
             raise ValueError(f"slot={number}: the pool has the slots 0 to {size - 1}")
-        return guarded(self._engine.replace, number, "recycle()")
+        return self._engine.replace(number, "recycle()")
 
     def soft_restart(self) -> futures.Future[int]:
         """Replace all workers that are here now, one after the other (``Limits(max_surge=)``).
@@ -217,7 +217,7 @@ class RecyclePool(futures.ThreadPoolExecutor):
         number replaced when the last successor serves, and otherwise as that of ``recycle()``. A
         second call while one is under way also covers those who have come since.
         """
-        return guarded(self._engine.replace, None, "soft_restart()")
+        return self._engine.replace(None, "soft_restart()")
 
     def resize(self, max_workers: int) -> None:
         """Have so many workers at most from now on.
@@ -233,7 +233,7 @@ class RecyclePool(futures.ThreadPoolExecutor):
             )
         if engine.roster.state is not PoolState.OPEN:
             raise engine.refusal()
-        guarded(engine.resize, size)
+        engine.resize(size)
 
     def wait_idle(self, timeout: float | None = None) -> bool:
         """Wait until no task is queued and none runs, `timeout` seconds at most. True: so it is.

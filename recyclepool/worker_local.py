@@ -43,7 +43,10 @@ class CurrentWorker:
     @property
     def cache(self) -> WorkerCache:
         """Its own cache, which goes when it goes."""
-        return self._worker.cache
+        worker = self._worker
+        if worker.cache is None:
+            worker.cache = WorkerCache(worker.budget)
+        return worker.cache
 
     @property
     def stopping(self) -> Flag:

@@ -251,7 +251,8 @@ class ThreadBackend:
                 errors.append(error)
             self._undo(errors)  # of what the finalizer made
         try:
-            worker.cache.clear()
+            if worker.cache is not None:
+                worker.cache.clear()
         except BaseException as error:
             errors.append(error)
         if errors:

@@ -49,7 +49,7 @@ def mutant(name: str, test: str, file: str, *changes: tuple[str, str]) -> Mutant
 
 SETTLE = (
     'runs the callbacks."""\n        lock = self._lock\n',
-    'runs the callbacks."""\n        lock = _new_rlock()\n',
+    'runs the callbacks."""\n        lock = new_rlock()\n',
 )
 
 MUTANTS = [
@@ -79,8 +79,8 @@ MUTANTS = [
     mutant(
         "a plain lock in futures",
         "test_handler_touches_the_locked_future.py",
-        "_future.py",
-        ("_new_rlock = _thread.RLock", "_new_rlock = _thread.allocate_lock"),
+        "_gate.py",
+        ("new_rlock = _thread.RLock", "new_rlock = _thread.allocate_lock"),
     ),
     mutant(
         "a lock is taken before the try",
@@ -205,7 +205,7 @@ MUTANTS = [
             "            self._note_vacated(worker)\n",
         ),
         (
-            "  # nobody is left who could wait for a thread\n        self.demand()\n",
+            "  # where one was replaced another will be\n        self.demand()\n",
             "\n",
         ),
     ),

@@ -41,9 +41,11 @@ EQUIVALENT: dict[str, str] = {
     "reconcile: if due: -> if True:": "nobody gets a successor: only quicker",
     "not_launched: self._move(worker, State.STOPPED) -> "
     "self._move(worker, State.RETIRING)": "_gone stops it; neither is active",
-    "superseded: if not starters and self.surge and (not self._shrunk): -> "
+    "superseded: starting = State.STARTING in [w.state for w in self.workers] -> "
+    "starting = State.SERVING in [w.state for w in self.workers]": "who replaces nobody stays",
+    "superseded: if not starting and self.surge and (not self._shrunk): -> "
     "if False:": "nobody would go: only quicker",
-    "superseded: if not starters and self.surge and (not self._shrunk): -> "
+    "superseded: if not starting and self.surge and (not self._shrunk): -> "
     "pass": "nobody would go: only quicker",
     "superseded: return [] -> pass": "nobody would go: only quicker",
     "superseded: elif holder is not None and holder.due is not None and starter.opened: -> "

@@ -13,7 +13,6 @@ import pytest
 from recyclepool import _roster
 from recyclepool._dispatch import Dispatch
 from recyclepool._worker import Worker
-from recyclepool.cache import WorkerCache
 from recyclepool.errors import WorkerLostError
 from recyclepool.events import PoolState, Reason, State
 
@@ -26,8 +25,9 @@ def roster_class() -> type[_roster.Roster]:
 
 
 def new_worker(slot: int, generation: int) -> Worker:
-    dispatch = Dispatch(lambda: None)
-    return Worker(slot, generation, dispatch, cache=WorkerCache(1), born=0.0, last_task=0)
+    worker = Worker()
+    worker.take_slot(slot, generation, Dispatch(lambda: None), 0.0)
+    return worker
 
 
 class Empty(Exception):
@@ -1711,3 +1711,30 @@ def test_of_many_slots_those_are_counted_that_were_held(roster_class):
         assert roster.generations == [1, 1, 1]
     finally:
         room["MANY"] = many
+
+
+def test_a_slot_that_is_filled_in_the_same_breath_takes_up_no_surge(roster_class):
+    roster = make(roster_class, 3, serving=2)
+    roster.make_due(roster.workers[0], Reason.AGE)
+    (filled, successor) = start(roster, 1)
+    assert slots([filled, successor]) == [(2, 1), (0, 2)]
+    roster.check()
+
+
+def test_those_of_slots_that_are_no_more_take_up_no_surge(roster_class):
+    roster = make(roster_class, 3, serving=3)
+    one, _, other = roster.workers
+    roster.resize(2)
+    roster.retire(other, Reason.RESIZE)  # its task runs on
+    roster.make_due(one, Reason.AGE)
+    roster.reconcile()
+    assert slots(list(roster.starters().values())) == [(0, 2)]
+
+
+def test_those_of_slots_that_are_no_more_add_nothing_to_the_surge(roster_class):
+    roster = make(roster_class, 3, serving=3)
+    for worker in roster.workers[:2]:
+        roster.make_due(worker, Reason.AGE)
+    roster.resize(2)
+    roster.reconcile()
+    assert slots(list(roster.starters().values())) == [(0, 2)]

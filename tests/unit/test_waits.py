@@ -11,13 +11,14 @@ from recyclepool._gate import here
 from recyclepool._roster import Roster
 from recyclepool._waits import Replaced, Rested, Started, Wait, Waits
 from recyclepool._worker import Worker
-from recyclepool.cache import WorkerCache
 from recyclepool.errors import PoolClosedError
 from recyclepool.states import Reason, State
 
 
 def new_worker(slot: int, generation: int) -> Worker:
-    return Worker(slot, generation, Dispatch(lambda: None), cache=WorkerCache(1), born=0.0)
+    worker = Worker()
+    worker.take_slot(slot, generation, Dispatch(lambda: None), 0.0)
+    return worker
 
 
 def roster_of(size: int, serving: int, *, min_workers: int = 0, surge: int = 1) -> Roster:
