@@ -174,6 +174,11 @@ class Worker:
         self.born = self.idle_since = self.task_started = self.heartbeat = now
         self.retired_at = self.vacated_at = now
 
+    def clear_cache(self) -> None:
+        """By its own thread, at its end."""
+        if self.cache is not None:
+            self.cache.clear()
+
     def board(self) -> bool:
         """True for the first thread that asks: that one drives this worker.
 

@@ -251,8 +251,7 @@ class ThreadBackend:
                 errors.append(error)
             self._undo(errors)  # of what the finalizer made
         try:
-            if worker.cache is not None:
-                worker.cache.clear()
+            worker.clear_cache()
         except BaseException as error:
             errors.append(error)
         if errors:

@@ -149,7 +149,7 @@ class RelayBackend:
                 errors.append(error)
         worker.teardowns.clear()
         worker.values.clear()
-        worker.cache.clear()
+        worker.clear_cache()
         self.sent.put(None)
         self.helper.join()
         if errors:
