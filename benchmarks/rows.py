@@ -27,7 +27,9 @@ from .loads import (
 from .restarts import (
     AT_REST,
     BARE_THREAD,
+    SECOND_THREAD,
     Ready,
+    Succession,
     latency,
     p99_wait,
     recycle,
@@ -154,14 +156,17 @@ def restart_wait(quick: bool) -> Samples:
 
 def recycle_latency(quick: bool) -> Samples:
     count = 10 if quick else 50
-    ready = Ready()
+    ready, succession = Ready(), Succession()
     with RecyclePool(1, min_workers=1, initializer=ready.now) as pool:
         pool.start().result()
         cases = {
             OURS: partial(latency, partial(recycle, pool, ready), count),
             BARE_THREAD: partial(latency, partial(start_thread, ready), count),
+            SECOND_THREAD: partial(latency, succession.start_thread, count),
         }
-        return alternate(5 if quick else 31, cases)
+        samples = alternate(5 if quick else 31, cases)
+        succession.end()
+        return samples
 
 
 def watching(quick: bool) -> Samples:
@@ -292,12 +297,14 @@ ROWS = (
         measure=recycle_latency,
         unit="us",
         peers=(BARE_THREAD,),
+        beside=(SECOND_THREAD,),
         figure=share,
         better="lower",
         must=1.5,
         aim=1.1,
         note="recycle: from `pool.recycle(0)` of an idle worker to the end of its successor's"
-        " initializer, which notes the time, against a thread that does the same",
+        " initializer, which notes the time, against a thread that does the same, and against one"
+        " that starts, as the successor does, while the one before it lives",
     ),
     Row(
         key="watching",
