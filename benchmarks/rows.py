@@ -11,6 +11,7 @@ from typing import Literal
 
 from recyclepool import RecyclePool
 
+from .affinity import RANDOM_DISPATCH, hit_rate
 from .fresh import IMPORTS, Idle, idle, import_ms, queued_bytes
 from .loads import (
     OURS,
@@ -188,6 +189,18 @@ def idling(limits: bool, field: Callable[[Idle], float], quick: bool) -> Samples
         return {OURS: [field(sample) for sample in samples]}
 
 
+def affinity(workers: int, load: float, quick: bool) -> Samples:
+    """One seed a round: the same things, needed by the same tasks at the same times, in both."""
+    tasks = 200 if quick else 1_000
+    halves = itertools.count()
+
+    def case(keyed: bool) -> float:
+        return hit_rate(workers, load, tasks, next(halves) // 2, keyed)
+
+    cases = {OURS: partial(case, True), RANDOM_DISPATCH: partial(case, False)}
+    return alternate(5 if quick else 7, cases)
+
+
 def some(number: int, thing: str) -> str:
     return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
 
@@ -287,10 +300,32 @@ def restart_rows() -> Iterable[Row]:
     )
 
 
+def affinity_rows() -> Iterable[Row]:
+    for load in (0.1, 0.5):
+        for workers in (4, 8):
+            low = load <= 0.1
+            yield Row(
+                key=f"affinity-{workers}-load-{load * 100:.0f}",
+                question=f"affinity: hit rate of a per-worker cache, thread, {workers} workers,"
+                f" {load:.0%} load",
+                measure=partial(affinity, workers, load),
+                unit="of the tasks",
+                peers=(RANDOM_DISPATCH,),
+                figure=share,
+                must=0.65 * workers if low else None,
+                aim=0.72 * workers if low else None,
+                note="affinity: each worker's cache holds 16 entries, the keys are 16 x workers,"
+                " uniform; Poisson arrivals, tasks of 2 ms of waiting; 1 000 count, once the caches"
+                " are full. Random dispatch: the same tasks in a pool of the same shape, each with"
+                " a key of its own. No more than 1 x workers is possible",
+            )
+
+
 ROWS = (
     *throughput_rows(),
     *round_trip_rows(),
     *restart_rows(),
+    *affinity_rows(),
     Row(
         key="recycle-latency",
         question="recycle, decision to successor ready, thread",
