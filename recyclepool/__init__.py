@@ -18,7 +18,7 @@ from recyclepool.errors import (
     WorkerLostError,
     WorkerStartError,
 )
-from recyclepool.pool import RecyclePool, pools
+from recyclepool.pool import RecyclePool, dump, pools
 from recyclepool.states import PoolState, Reason, State
 from recyclepool.worker_local import current_worker, per_worker
 
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
         PoolClosed,
         PoolClosing,
         PoolStats,
+        QueueFull,
+        QueueRelieved,
         TaskTimedOut,
         TeardownFailed,
         WatchdogFailed,
@@ -68,7 +70,9 @@ __all__ = [
     "PoolClosing",
     "PoolState",
     "PoolStats",
+    "QueueFull",
     "QueueFullError",
+    "QueueRelieved",
     "Reason",
     "RecyclePool",
     "RecyclePoolError",
@@ -94,6 +98,7 @@ __all__ = [
     "WorkerStats",
     "backends",
     "current_worker",
+    "dump",
     "per_worker",
     "pools",
 ]

@@ -1,9 +1,11 @@
 """What callers write, checked: each refusal names what to write instead."""
 
+import functools
 import os
 import threading
-from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Iterator
+from types import FunctionType, MethodType
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from recyclepool._rules import Rules
 from recyclepool.backends import BackendFactory
@@ -13,23 +15,9 @@ from recyclepool.units import Duration, parse_duration, parse_size
 if TYPE_CHECKING:
     from recyclepool.limits import Limits
 
+F = TypeVar("F")
 
-def unknown_keyword(word: str, function: Callable[..., object]) -> str:
-    """What to say of a keyword that RecyclePool does not have."""
-    import difflib
-    import inspect
-
-    parameters = inspect.signature(function).parameters.values()
-    known = [p.name for p in parameters if p.kind is not p.VAR_KEYWORD and p.name != "self"]
-    from recyclepool.limits import Limits
-
-    if word in Limits.__dataclass_fields__:
-        return f"RecyclePool() has no parameter {word!r}: write limits=Limits({word}=...)"
-    likeness = {name: difflib.SequenceMatcher(None, word, name).ratio() for name in known}
-    best = max(likeness.values())
-    close = [repr(name) for name in known if likeness[name] == best and best > 0.6]
-    hint = f"did you mean {' or '.join(close)}?" if close else "known are " + ", ".join(known)
-    return f"RecyclePool() has no parameter {word!r}: {hint}"
+IS_COROUTINE = 0x80  # inspect.CO_COROUTINE; inspect is much to import for a constructor
 
 
 def whole_number(name: str, value: Any, example: str) -> int:
@@ -41,8 +29,7 @@ def whole_number(name: str, value: Any, example: str) -> int:
 def max_workers_of(value: int | None) -> int:
     if value is None:  # the standard's number
         return min(32, (getattr(os, "process_cpu_count", os.cpu_count)() or 1) + 4)
-    digits = value if isinstance(value, str) and value.isdigit() else "4"
-    size = whole_number("max_workers", value, digits)
+    size = whole_number("max_workers", value, _digits(value, "4"))
     if size <= 0:
         raise ValueError(
             f"max_workers must be greater than 0, and is {size}: "
@@ -51,11 +38,73 @@ def max_workers_of(value: int | None) -> int:
     return size
 
 
+def new_size_of(value: int) -> int:
+    """Of ``resize()``."""
+    size = whole_number("max_workers", value, _digits(value, "4"))
+    if size <= 0:
+        raise ValueError(f"max_workers={size}: write 1 or more, close() has all workers go")
+    return size
+
+
+def slot_of(value: int, size: int) -> int:
+    """Of ``recycle()``."""
+    slot = whole_number("slot", value, _digits(value, "0"))
+    if not 0 <= slot < size:
+        slots = f"the slots 0 to {size - 1}, write one of them" if size > 1 else "only slot 0"
+        raise ValueError(f"slot={slot}: the pool has {slots}")
+    return slot
+
+
+def _digits(value: Any, example: str) -> str:
+    """What was meant by a number in quotes."""
+    return value if isinstance(value, str) and value.isdecimal() and value.isascii() else example
+
+
 def min_workers_of(value: int, size: int) -> int:
-    least = whole_number("min_workers", value, "1")
+    least = whole_number("min_workers", value, _digits(value, "1"))
     if not 0 <= least <= size:
         raise ValueError(f"min_workers={least}: write 0 to max_workers, which is {size}")
     return least
+
+
+def max_queue_of(value: int | None) -> int | None:
+    if value is None:
+        return None
+    most = whole_number("max_queue", value, _digits(value, "100"))
+    if most < 1:
+        raise ValueError(f"max_queue={most}: write 1 or more, or None for any number")
+    return most
+
+
+def on_full_of(value: str) -> str:
+    if value not in ("block", "raise"):
+        raise ValueError(f'on_full={value!r}: write "block" or "raise"')
+    return value
+
+
+def buffersize_of(value: int | None) -> int | None:
+    if value is not None and not isinstance(value, int):
+        raise TypeError("buffersize must be an integer or None")  # in the standard's words
+    if value is not None and value < 1:
+        raise ValueError("buffersize must be None or > 0")
+    return value
+
+
+def hash_of(key: Any) -> int | None:
+    """Of ``options(key=)``."""
+    try:
+        return None if key is None else hash(key)
+    except TypeError as error:
+        raise TypeError(
+            f"key={_shown(key)}: write something that has a hash, such as a str, an int or a tuple"
+        ) from error
+
+
+def name_of(value: str | None) -> str | None:
+    """Of ``options(name=)``."""
+    if value is not None and not (isinstance(value, str) and value):
+        raise TypeError(f"name={value!r}: write a word, such as name='resize image'")
+    return None if value is None else str.__str__(value)  # nothing of a subclass runs later
 
 
 def rules_of(value: "Limits | None") -> Rules:
@@ -82,16 +131,94 @@ def callable_of(name: str, value: Any) -> Any:
         raise TypeError(
             f"{name} must be a callable, and is {value!r}: write the function's name, without ()"
         )
+    return plain_of(name, value)
+
+
+def plain_of(name: str, value: F) -> F:
+    """Nobody would await what a coroutine function returns."""
+    if _is_async(value):
+        raise TypeError(
+            f"{name}={_name(value)} is a coroutine function, which nobody would await: "
+            f"write def instead of async def"
+        )
     return value
+
+
+def task_function_of(fn: F) -> F:
+    """Of ``run()``."""
+    import inspect
+
+    if inspect.iscoroutine(fn):
+        raise TypeError(
+            f"run() takes a function and its arguments, and not the coroutine of "
+            f"{_name(fn)}(): write await {_name(fn)}(...) without run()"
+        )
+    if _is_async(fn):
+        raise TypeError(
+            f"run() calls a function in a worker, and {_name(fn)} is a coroutine function: "
+            f"write await {_name(fn)}(...) without run(), or def instead of async def"
+        )
+    return function_of("run", fn)
+
+
+def function_of(verb: str, fn: F) -> F:
+    if not callable(fn):
+        raise TypeError(
+            f"{verb}() takes a function first, and {_shown(fn)} is none: "
+            f"write the function's name, without ()"
+        )
+    return fn
+
+
+def iterables_of(verb: str, fn: Any, values: Iterable[Iterable[Any]]) -> tuple[Iterator[Any], ...]:
+    return tuple([_iterator(verb, fn, value) for value in values])
+
+
+def _iterator(verb: str, fn: Any, value: Iterable[Any]) -> Iterator[Any]:
+    try:
+        return iter(value)
+    except TypeError:
+        if hasattr(type(value), "__iter__"):
+            raise  # its own
+        raise TypeError(
+            f"{verb}() takes iterables after the function, and {_shown(value)} is none: "
+            f"write {verb}({_name(fn)}, [{_shown(value)}])"
+        ) from None
+
+
+def _is_async(fn: Any) -> bool:
+    fn = _in_partials(fn)
+    for called in (fn, type(fn).__call__) if callable(fn) else ():
+        function = called.__func__ if isinstance(called, MethodType) else called
+        if isinstance(function, FunctionType) and function.__code__.co_flags & IS_COROUTINE:
+            return True
+    return False
+
+
+def _in_partials(fn: Any) -> Any:
+    while isinstance(fn, functools.partial):
+        fn = fn.func
+    return fn
+
+
+def _name(fn: Any) -> str:
+    name = getattr(_in_partials(fn), "__name__", None)
+    return name if isinstance(name, str) else _shown(fn)
+
+
+def _shown(value: Any) -> str:
+    import reprlib
+
+    return reprlib.repr(value)
 
 
 def initargs_of(value: Iterable[Any]) -> tuple[Any, ...]:
     try:
-        return tuple(value)
+        if not isinstance(value, str | bytes):  # whose letters nobody means
+            return tuple(value)
     except TypeError:
-        raise TypeError(
-            f"initargs={value!r}: write a tuple, such as initargs=({value!r},)"
-        ) from None
+        pass
+    raise TypeError(f"initargs={value!r}: write a tuple, such as initargs=({value!r},)")
 
 
 def cache_of(value: int | str) -> int:
@@ -100,9 +227,9 @@ def cache_of(value: int | str) -> int:
     return parse_size(value, name="cache")
 
 
-def is_isolated(value: str | None, backend: BackendFactory) -> bool:
+def is_isolated(value: str | None, backend: BackendFactory | None = None) -> bool:
     """Does a task see its submitter's context variables?"""
-    if value is None:
+    if value is None and backend is not None:
         return backend.shares_objects
     if value not in ("submitter", "worker"):
         raise ValueError(f'context={value!r}: write "submitter" or "worker", or None')
@@ -113,7 +240,11 @@ def seconds_of(name: str, value: float | None) -> float | None:
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, (int, float)) or value != value:
-        raise TypeError(f"{name}={value!r}: write seconds as a number, such as {name}=5.0")
+        try:
+            meant = 5.0 if value != value else parse_duration(value)
+        except UnitError:
+            meant = 5.0
+        raise TypeError(f"{name}={value!r}: write seconds as a number, such as {name}={meant}")
     return max(0.0, min(value, threading.TIMEOUT_MAX))
 
 

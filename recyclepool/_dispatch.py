@@ -45,6 +45,10 @@ nobody is idle.
 8. Who wants to know when nothing is left to do sets ``on_rest``, THEN looks; a worker publishes
    itself, THEN calls it: the last of them sees it, or was seen.
 
+9. ``hand`` gives a task to one idle worker: it is taken out of the stack, given the task and woken
+   in one C call. A worker that was woken looks at what it was handed before anything else, its mark
+   too: so that is accepted. It overtakes nobody: each task in the queue has a worker of its own.
+
 An epoch is one Dispatch. None is ever reopened: ``submit`` reads the engine's once and uses only
 that, workers keep theirs. So nothing that is late touches the epoch after it.
 
@@ -71,6 +75,7 @@ class Taker(Protocol):
     wake: Any  # the lock on which it sleeps
     leaving: Any  # its mark: None, or why it is to go
     resting: bool  # it will take the next task
+    handed: list[Any]  # a task that is for this one: only an idle worker is given one
 
 
 class Dispatch:
@@ -130,6 +135,16 @@ class Dispatch:
         except IndexError:
             if self.queue and self.vacancies:
                 self._want_worker()
+
+    def hand(self, task: Future[Any], worker: Taker) -> bool:
+        """Have this worker run it, if it is idle (DISPATCH 9)."""
+        wake = worker.wake
+        steps = (partial(self.idle.remove, wake), partial(worker.handed.append, task), wake.release)
+        try:
+            list(map(_call, steps))
+        except ValueError:
+            return False
+        return True
 
     def take_back(self, task: Future[Any]) -> bool:
         """Take a task out of the queue. False: a worker has it, or had it."""

@@ -4,22 +4,24 @@ What any thread may call leaves an order; what is done with the lock held may be
 ``_orders``. The lives of workers are in ``_staff``.
 """
 
+import sys
 import threading
 from math import inf
 from typing import Any
 
+from recyclepool._bounded import BoundedDispatch
 from recyclepool._clearing import cancel_queue, fail_queue, like
 from recyclepool._dispatch import Dispatch
 from recyclepool._future import Future
 from recyclepool._gate import here, make_anew, wake
 from recyclepool._news import text_of
 from recyclepool._orders import Orders
-from recyclepool._refusals import START_FAILED, refusal
+from recyclepool._refusals import START_FAILED, queue_full, refusal
 from recyclepool._staff import Settings, Staff
 from recyclepool._waits import Replaced, Rested, Started, Wait
 from recyclepool._worker import Worker
-from recyclepool.errors import TaskAbortedError, WorkerLostError, WorkerStartError
-from recyclepool.states import ACTIVE, PoolState, Reason
+from recyclepool.errors import QueueFullError, TaskAbortedError, WorkerLostError, WorkerStartError
+from recyclepool.states import ACTIVE, PoolState, Reason, State
 
 __all__ = ["Engine", "Settings"]
 
@@ -42,7 +44,7 @@ class Engine(Staff):
         self._order = self._orders.give
         self._over: list[Dispatch] = []  # epochs whose end is to be told
         self._closing_since = inf
-        self.submitted = self.rejected = 0
+        self.submitted = self.rejected = self.rejected_full = 0
         self.looking = threading.RLock()  # of stats: `submitted` never goes back
         super().set_up(size)
 
@@ -57,8 +59,9 @@ class Engine(Staff):
             worker.forked = True
             worker.leaving = worker.leaving or Reason.CLOSE
             make_anew(worker.gate.lock)
-            if worker.gate.task is not None:
-                worker.gate.task.forsake(WorkerLostError(FORKED))
+            for task in (*worker.handed, worker.gate.task):
+                if task is not None:
+                    task.forsake(WorkerLostError(FORKED))
         for task in [*self.dispatch.queue, *self.waits, self.dispatch.ended]:
             task.forsake(WorkerLostError(FORKED))
         self.dispatch.queue.clear()
@@ -70,6 +73,13 @@ class Engine(Staff):
             self.dispatch.closing = True
             self.roster.close(terminal=True)
             self.roster.end()
+
+    def new_dispatch(self) -> Dispatch:
+        """That of the next epoch."""
+        most = self.settings.max_queue
+        dispatch = Dispatch(self.want_worker) if most is None else BoundedDispatch(self, most)
+        dispatch.vacancies = self.roster.vacancies()
+        return dispatch
 
     # -- orders: any thread, at any bytecode ------------------------------------------------------
 
@@ -207,8 +217,12 @@ class Engine(Staff):
         self._note_closing()
         self.roster.destroy()
         dispatch.closing = True
+        dispatch.rouse_all()
         for worker in self.roster.workers.copy():
             self.retire_now(worker, Reason.CLOSE)
+            for task in worker.handed.copy():
+                if task.withdraw():
+                    self.teller.add(task)
             task = worker.gate.task
             if worker.doom is not None and worker.doom.task is task:
                 self.nudge(worker)
@@ -239,6 +253,32 @@ class Engine(Staff):
     def _count_rejected(self) -> None:
         self.rejected += 1
 
+    def _count_full(self) -> None:
+        self.rejected += 1
+        self.rejected_full += 1
+
+    def _count_cancelled(self, once: list[bool]) -> None:
+        if once:
+            once.pop()
+            self.outside.cancelled += 1
+
+    def _want_one_more(self) -> None:
+        """Somebody's key belongs to a slot that is empty. One at a time: it may be filled next."""
+        if not self.roster.starters():
+            self.roster.want(len(self.roster.active()) + 1)
+
+    def _note_pressure(self) -> None:
+        """On its edges only: between full and half empty nothing is told."""
+        dispatch = self.dispatch
+        if isinstance(dispatch, BoundedDispatch):
+            if dispatch.pressed and not dispatch.told:
+                dispatch.told = True
+                self.news.queue_full(dispatch.most)
+            queued = len(dispatch.queue)
+            if dispatch.told and queued <= dispatch.most // 2:
+                dispatch.pressed = dispatch.told = False
+                self.news.queue_relieved(queued)
+
     def _turn_over(self) -> None:
         """After an end: put the next epoch in place, then tell those who wait for the end."""
         if self.dispatch.closing:
@@ -264,6 +304,56 @@ class Engine(Staff):
         """Count a submit that is refused, and say why it is."""
         self._order(self._count_rejected)
         return self.refusal()
+
+    def hand(self, dispatch: Dispatch, task: Future[Any], key: int) -> bool:
+        """Give a task to the worker that is the best for its key and idle. False: all are busy.
+
+        The best is the one whose slot has the highest weight for that key (rendezvous hashing,
+        Thaler and Ravishankar 1998), so most keys stay where they are when slots come and go.
+        """
+        if dispatch.closing or not dispatch.idle:
+            return False
+        serving = {w.slot: w for w in self.roster.workers.copy() if w.state is State.SERVING}
+        slots = range(self.roster.size) if len(serving) < self.roster.size else serving
+        # Of text, because the hash of a tuple mixes its last element too little to rank by.
+        ranked = sorted(slots, key=lambda slot: hash(f"{key}:{slot}"), reverse=True)
+        if ranked[0] not in serving:
+            self._order(self._want_one_more)
+        idle = [serving[slot] for slot in ranked if slot in serving and serving[slot].resting]
+        return any(dispatch.hand(task, worker) for worker in idle)
+
+    def hand_over(self, dispatch: Dispatch, task: Future[Any]) -> bool:
+        """Give a task to any idle worker. False: all are busy."""
+        idle = [w for w in self.roster.workers.copy() if w.resting]
+        return any(dispatch.hand(task, worker) for worker in idle)
+
+    # A bounded queue's keeper: see BoundedDispatch.
+
+    def may_wait(self, *, awaits: bool = False) -> str | None:
+        """Why this thread must not wait for a place, or None. A coroutine only awaits it."""
+        if self.settings.on_full == "raise":
+            return ""
+        if here.crew is self:
+            return "one of the pool's own tasks cannot wait for a place: it would wait for itself"
+        if here.inside:
+            return "a finalizer or signal handler amid a pool's own work cannot wait for a place"
+        running_loop = getattr(sys.modules.get("asyncio.events"), "_get_running_loop", None)
+        if not awaits and running_loop is not None and running_loop() is not None:
+            return "an event loop's thread must not wait for a place: write await pool.run(...)"
+        return None
+
+    def full(self, why: str) -> QueueFullError:
+        """Count a submit that finds no place, and say why it does not wait."""
+        self._order(self._count_full)
+        return queue_full(self.settings.name, self.settings.max_queue or 0, why)
+
+    def look_at_pressure(self) -> None:
+        """The queue may have become full, or half empty."""
+        self._order(self._note_pressure)
+
+    def count_cancelled(self) -> None:
+        """A task was taken out of the queue that had been cancelled."""
+        self._order(self._count_cancelled, [True])
 
     def start(self) -> Started:
         """See RecyclePool.start."""

@@ -37,7 +37,7 @@ from functools import partial
 from math import inf
 from time import monotonic
 from types import BuiltinFunctionType, FunctionType, MethodType
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from recyclepool._gate import (
     Flag,
@@ -51,10 +51,11 @@ from recyclepool._gate import (
     wake,
 )
 
-__all__ = ["Future", "TimedFuture", "name_of"]
+__all__ = ["Future", "Home", "OptionedFuture", "name_of"]
 
 T = TypeVar("T")
 
+_class_name = type.__dict__["__qualname__"].__get__  # a metaclass's own code is not asked
 _NAMED = (FunctionType, BuiltinFunctionType, MethodType)
 
 
@@ -77,7 +78,9 @@ class Future(_base.Future[T]):
         "queued_at",
     )
 
-    deadline = inf  # when it is to have its end: see TimedFuture
+    # See OptionedFuture.
+    deadline = inf  # when it is to have its end
+    name: str | None = None
 
     def __init__(
         self,
@@ -148,6 +151,7 @@ class Future(_base.Future[T]):
     def withdraw(self) -> bool:
         """PENDING -> CANCELLED. True for the one caller who did; that one runs the callbacks."""
         lock = self._lock
+        here.inside += 1
         try:
             lock.acquire()
             if self._state != PENDING:
@@ -157,6 +161,7 @@ class Future(_base.Future[T]):
             self._state = CANCELLED
             self._rouse()
         finally:
+            here.inside -= 1
             lock.release()
         self.drop_call()  # the queue may keep the husk for long
         return True
@@ -207,6 +212,7 @@ class Future(_base.Future[T]):
 
     def _build_condition(self) -> "_GatedCondition":
         lock = self._lock
+        here.inside += 1
         try:
             lock.acquire()
             if self._built is None:
@@ -215,6 +221,7 @@ class Future(_base.Future[T]):
                 self._built = _GatedCondition(lock, self._sleepers)
             return self._built
         finally:
+            here.inside -= 1
             lock.release()
 
     def set_running_or_notify_cancel(self) -> bool:
@@ -250,10 +257,12 @@ class Future(_base.Future[T]):
     def tell(self) -> None:
         """Run the callbacks, each once, however often this is asked: not by who runs the task."""
         lock = self._lock
+        here.inside += 1
         try:
             lock.acquire()
             callbacks, self._done_callbacks = self._done_callbacks, ()
         finally:
+            here.inside -= 1
             lock.release()
         for callback in callbacks:
             try:
@@ -263,6 +272,7 @@ class Future(_base.Future[T]):
 
     def _keep_callback(self, fn: Callable[[_base.Future[T]], object]) -> bool:
         lock = self._lock
+        here.inside += 1
         try:
             lock.acquire()
             if self._state != PENDING and self._state != RUNNING:
@@ -273,6 +283,7 @@ class Future(_base.Future[T]):
                 self._done_callbacks = [fn]
             return True
         finally:
+            here.inside -= 1
             lock.release()
 
     # These three read one attribute: no lock.
@@ -326,6 +337,7 @@ class Future(_base.Future[T]):
         lock = self._lock
         sleeper = new_lock()
         sleeper.acquire()
+        here.inside += 1
         try:
             lock.acquire()
             if self._state != PENDING and self._state != RUNNING:
@@ -334,38 +346,72 @@ class Future(_base.Future[T]):
                 self._sleepers = []
             self._sleepers.append(sleeper)
         finally:
+            here.inside -= 1
             lock.release()
         if timeout is None and here.gate is None:
             sleeper.acquire()
         else:
             sleep_until(self.done, sleeper, timeout)
         if self._state == PENDING or self._state == RUNNING:  # do not pile up
+            here.inside += 1
             try:
                 lock.acquire()
                 self._sleepers.remove(sleeper)
             finally:
+                here.inside -= 1
                 lock.release()
         return self.done()
 
 
-class TimedFuture(Future[T]):
-    """One whose task may run for so long and no longer."""
+class Home(Protocol):
+    """What a bounded queue is to the tasks in it."""
 
-    __slots__ = ("deadline", "expect", "timeout")
+    def make_room(self) -> None:
+        """A task was taken out of it."""
 
-    def __init__(self, timeout: float, expect: Callable[[float], None], *call: Any) -> None:
-        super().__init__(*call)
-        self.timeout = timeout
-        self.expect = expect
+    def drop(self, task: Future[Any]) -> None:
+        """This one was cancelled, and may still be in it."""
+
+
+class OptionedFuture(Future[T]):
+    """One whose task has options, or a place in a bounded queue. Others pay nothing for these."""
+
+    __slots__ = ("deadline", "expect", "home", "name", "timeout")
+
+    def __init__(
+        self,
+        fn: Callable[..., T],
+        args: Any = (),
+        kwargs: Any = None,
+        context: Context | None = None,
+        name: str | None = None,
+        expect: Callable[[float], None] | None = None,
+        timeout: float = inf,
+    ) -> None:
+        super().__init__(fn, args, kwargs, context)
+        self.name = name
+        self.expect = expect  # to be told when it is to have its end
+        self.timeout = timeout  # seconds that it may run
         self.deadline = inf
+        self.home: Home | None = None  # the queue, if that is bounded
 
     def begin(self) -> bool:
         """As ever; then has the watchdog look in time (WATCH 3)."""
+        if self.home is not None:
+            self.home.make_room()  # it was taken out of the queue just before, begun or cancelled
         if not super().begin():
             return False
-        self.deadline = monotonic() + self.timeout
-        self.expect(self.deadline)
+        if self.expect is not None:
+            self.deadline = monotonic() + self.timeout
+            self.expect(self.deadline)
         return True
+
+    def withdraw(self) -> bool:
+        """As ever; then it gives its place in the queue back at once."""
+        withdrawn = super().withdraw()
+        if self.home is not None and self.cancelled():
+            self.home.drop(self)
+        return withdrawn
 
 
 class _GatedCondition(threading.Condition):
@@ -414,6 +460,8 @@ class _Waiters(list[Any]):
 
 def name_of(task: Future[Any] | None) -> str | None:
     """What a task is called where it is shown. Runs none of its code."""
+    if task is not None and task.name is not None:
+        return task.name
     fn: Any = None if task is None else task.fn
     if fn is None:
         return None
@@ -421,5 +469,5 @@ def name_of(task: Future[Any] | None) -> str | None:
     if kind is partial:
         fn, kind = fn.func, type(fn.func)
     if kind in _NAMED or issubclass(kind, type):
-        return str(fn.__qualname__)
-    return str(kind.__qualname__)
+        return str(fn.__qualname__ if kind in _NAMED else _class_name(fn))
+    return str(_class_name(kind))

@@ -170,6 +170,9 @@ class _Here(threading.local):
     gate: Gate | None = None
     worker: Any = None
     crew: Any = None  # the engine whose worker, or whose callbacks, this thread runs
+    # It does a pool's own work, or holds a future's lock: so often. Foreign code amid that (only a
+    # finalizer or a signal handler can come) must not wait for what may need just that.
+    inside = 0
 
 
 here = _Here()
@@ -277,17 +280,18 @@ class GatedLock:
     def acquire(self, *args: Any) -> bool:
         """As the lock's own."""
         gate = here.gate
-        if gate is None:
-            return bool(self._lock.acquire(*args))
-        gate.enter()
+        if gate is not None:
+            gate.enter()
         taken = bool(self._lock.acquire(*args))
-        if not taken:
+        here.inside += taken
+        if not taken and gate is not None:
             gate.leave()
         return taken
 
     def release(self) -> None:
         """As the lock's own."""
         self._lock.release()
+        here.inside -= 1
         gate = here.gate
         if gate is not None:
             gate.leave()

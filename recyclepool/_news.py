@@ -141,6 +141,14 @@ class News:
         told = (task_name, reason, seconds, report_only)
         self._note(level, "TaskTimedOut", worker.slot, worker.generation, *told)
 
+    def queue_full(self, queued: int) -> None:
+        """No place is left in the queue."""
+        self._note(WARNING, "QueueFull", queued)
+
+    def queue_relieved(self, queued: int) -> None:
+        """The queue that was full is half empty."""
+        self._note(INFO, "QueueRelieved", queued)
+
     def closing(self) -> None:
         """The end of an epoch began."""
         self._note(DEBUG, "PoolClosing")

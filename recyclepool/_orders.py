@@ -26,7 +26,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from recyclepool._gate import guarded
+from recyclepool._gate import guarded, here
 
 __all__ = ["Orders", "daemons_allowed"]
 
@@ -76,12 +76,14 @@ class Orders:
                 self._orders.append(order)
             while self._orders:
                 held: list[bool] = []
+                here.inside += 1
                 try:
                     held.extend(map(self._lock.acquire, (False,)))  # ORDERS 4
                     if not held[0]:
                         return
                     self._do_orders()
                 finally:
+                    here.inside -= 1
                     if True in held:
                         self._lock.release()
                 if self._orders and self._hand_over():

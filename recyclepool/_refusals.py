@@ -1,9 +1,9 @@
 """What who comes at the wrong moment is told."""
 
 from recyclepool._roster import Roster
-from recyclepool.errors import BrokenRecyclePool, PoolClosedError, WorkerStartError
+from recyclepool.errors import BrokenRecyclePool, PoolClosedError, QueueFullError, WorkerStartError
 
-__all__ = ["START_FAILED", "refusal"]
+__all__ = ["START_FAILED", "queue_full", "refusal"]
 
 START_FAILED = "a worker could not be started: "
 
@@ -30,4 +30,13 @@ def refusal(name: str, roster: Roster, *, exiting: bool) -> Exception:
         )
     return PoolClosedError(
         f"pool {name!r} is closing: submit again when close() or destroy() has returned"
+    )
+
+
+def queue_full(name: str, most: int, why: str) -> QueueFullError:
+    """There is no place left, and `why` (or "") whoever asked for one does not wait."""
+    tasks = "1 task waits" if most == 1 else f"{most} tasks wait"
+    return QueueFullError(
+        f"the queue of pool {name!r} is full: {tasks}, as many as may (max_queue={most})"
+        + (f"; {why}" if why else "")
     )

@@ -155,11 +155,17 @@ class Roster:
     def _takers(self) -> int:
         """How many workers will take a task that is queued, without waiting for another's end."""
         taken = self._taken_slots()
-        return sum(w.resting and w.slot not in taken for w in self.active())
+        # `handed` is read first: who takes what it holds has ceased to rest before.
+        return sum(not w.handed and w.resting and w.slot not in taken for w in self.active())
 
     def want_minimum(self) -> None:
         """The pool is started: its least number of workers is wanted, tasks or no."""
         self.wanted = max(self.wanted, self.min_workers)
+
+    def want(self, workers: int) -> None:
+        """So many are wanted, or more."""
+        if self.state is PoolState.OPEN:
+            self.wanted = min(self.size, max(self.wanted, workers))
 
     def reconcile(self) -> None:
         """Add as many workers as are wanted and allowed, each in the lowest slot that is free.

@@ -50,4 +50,9 @@ def _chain(frame: "FrameType | None") -> "list[FrameType]":
 
 def text_of(stack: "StackSummary | None") -> str:
     """The same as text, innermost call last, with the source lines."""
-    return "" if stack is None else "".join(stack.format())
+    if stack is None:
+        return ""
+    try:
+        return "".join(stack.format())
+    except Exception:  # a signal handler asks, amid the first import of a module that this needs
+        return "".join(f'  File "{f.filename}", line {f.lineno}, in {f.name}\n' for f in stack)

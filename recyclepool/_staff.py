@@ -51,6 +51,8 @@ class Settings(NamedTuple):
     isolated: bool
     cache: int
     rules: Rules = Rules()
+    max_queue: int | None = None
+    on_full: str = "block"
     initializer: Callable[..., object] | None = None
     initargs: tuple[Any, ...] = ()
     finalizer: Callable[[], object] | None = None
@@ -102,9 +104,7 @@ class Staff:
 
     def new_dispatch(self) -> Dispatch:
         """That of the next epoch."""
-        dispatch = Dispatch(self.want_worker)
-        dispatch.vacancies = self.roster.vacancies()
-        return dispatch
+        raise NotImplementedError  # it is given the engine's orders
 
     def need_watchdog(self) -> None:
         """Something is to be done in time."""

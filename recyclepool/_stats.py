@@ -9,9 +9,9 @@ from recyclepool._future import name_of
 from recyclepool._stacks import stack_of, text_of
 from recyclepool._worker import Worker
 from recyclepool.events import CacheStats, Histogram, PoolStats, WorkerStack, WorkerStats
-from recyclepool.states import BUCKETS, PoolState, State
+from recyclepool.states import BUCKETS, State
 
-__all__ = ["describe", "snapshot", "stacks"]
+__all__ = ["snapshot", "stacks"]
 
 
 def snapshot(engine: Engine) -> PoolStats:
@@ -40,6 +40,7 @@ def snapshot(engine: Engine) -> PoolStats:
         backend=settings.backend.name,
         state=roster.state,
         max_workers=roster.size,
+        max_queue=settings.max_queue,
         queued=queued,
         submitted=submitted,
         completed=tally.completed,
@@ -50,11 +51,12 @@ def snapshot(engine: Engine) -> PoolStats:
         aborted=tally.aborted,
         abandoned=len(roster.abandoned),
         rejected=engine.rejected,
+        rejected_full=engine.rejected_full,
         events_dropped=engine.news.dropped,
         callback_errors=engine.news.callback_errors,
         failed_starts=roster.failed_starts,
         recycles={str(reason): count for reason, count in roster.recycles.copy().items()},
-        utilization=busy / roster.size,
+        utilization=min(1.0, busy / roster.size),  # slots that are no more may still be busy
         busy_seconds=tally.run_seconds + sum(w.task_running or 0.0 for w in workers),
         oldest_queued=oldest,
         wait=Histogram(BUCKETS, tuple(tally.wait_counts), tally.wait_seconds),
@@ -123,23 +125,3 @@ def _caches(engine: Engine) -> CacheStats:
         misses += stats.misses
         evictions.update(stats.evictions)
     return CacheStats(entries, bytes_, budget, hits, misses, dict(evictions))
-
-
-def describe(engine: Engine) -> str:
-    """What stands in the repr: state, workers, queue."""
-    roster = engine.roster
-    workers = roster.workers.copy()
-    serving = [w for w in workers if w.state is State.SERVING]
-    busy = sum(not w.resting for w in serving)
-    parts = [
-        f"{len(serving)}/{roster.size} workers ({len(serving) - busy} idle, {busy} busy)",
-        f"{len(engine.dispatch.queue)} queued",
-    ]
-    for state in (State.STARTING, State.RETIRING):
-        count = sum(w.state is state for w in workers)
-        if count:
-            parts.append(f"{count} {state}")
-    if roster.abandoned:
-        parts.append(f"{len(roster.abandoned)} abandoned")
-    closing = roster.state is PoolState.CLOSING and roster.terminal
-    return f"{'shutting down' if closing else roster.state}: " + ", ".join(parts)

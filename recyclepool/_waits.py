@@ -115,7 +115,9 @@ class Rested(Wait):
     def answer(self, roster: Roster, queued: int) -> int | None:
         # The queue first: who has taken a task from it since is seen not to rest. (`queued` is
         # read before this is asked.)
-        at_rest = not queued and all(w.resting or w.vacated for w in roster.workers)
+        at_rest = not queued and all(
+            w.vacated or (not w.handed and w.resting) for w in roster.workers
+        )
         return 0 if at_rest else None
 
 

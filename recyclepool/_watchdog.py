@@ -27,7 +27,7 @@ from time import monotonic
 from typing import Any, NamedTuple, Protocol
 
 from recyclepool._future import Future, name_of
-from recyclepool._gate import new_lock, wake
+from recyclepool._gate import here, new_lock, wake
 from recyclepool._news import News
 from recyclepool._orders import daemons_allowed
 from recyclepool._roster import Roster
@@ -337,6 +337,7 @@ class Watchdog:
     # -- its thread -------------------------------------------------------------------------------
 
     def _run(self, sleep: _Sleep) -> None:
+        here.inside += 1
         while self._sleep is sleep and not sleep.over:
             sleep.until = inf  # first: who sets `until` from here on wakes us (WATCH 4)
             until = self.until

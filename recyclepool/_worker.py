@@ -103,6 +103,7 @@ class Worker:
         "gate",
         "generation",
         "given_up",
+        "handed",
         "heartbeat",
         "idle_since",
         "last_task",
@@ -161,6 +162,7 @@ class Worker:
         self.teardowns: list[Callable[[], None]] = []
         self.tasks = 0  # started here
         self.last_task = last_task  # the number of the task after which it goes; 0: none
+        self.handed: list[Any] = []  # a task that is for this worker: DISPATCH 9
         self.resting = True  # it will take the next task: false from before each popleft
         self.forked = False  # a copy, in the child of a fork: only the thread that forked is there
         self._boarding = [True]

@@ -24,6 +24,8 @@ __all__ = [
     "PoolClosing",
     "PoolState",
     "PoolStats",
+    "QueueFull",
+    "QueueRelieved",
     "Reason",
     "State",
     "TaskTimedOut",
@@ -101,6 +103,7 @@ class PoolStats:
     backend: str
     state: PoolState
     max_workers: int
+    max_queue: int | None  # how many may be queued; None: any number
     queued: int  # a task that was cancelled counts until a worker passes it
     submitted: int  # one that was refused as it came may be among them
     completed: int
@@ -111,6 +114,7 @@ class PoolStats:
     aborted: int
     abandoned: int  # stuck threads that still live
     rejected: int  # submits refused
+    rejected_full: int  # those of them that found the queue full
     events_dropped: int  # for which subscribers were too slow
     callback_errors: int  # of subscribers
     failed_starts: int
@@ -341,6 +345,30 @@ class TaskTimedOut(_WorkerEvent):
             timed_out = "would time out" if self.report_only else "timed out"
             happened = f"{timed_out}: it has run for {seconds}"
         return f"{self._worker}: {task} {happened}{' (report only)' if self.report_only else ''}"
+
+
+@dataclass(frozen=True, slots=True)
+class QueueFull(Event):
+    """A submit found no place in a bounded queue. Told again only after it was half empty."""
+
+    queued: int
+
+    _usual_level: ClassVar[int] = logging.WARNING
+
+    def _line(self) -> str:
+        return f"its queue is full: {self.queued} tasks wait"
+
+
+@dataclass(frozen=True, slots=True)
+class QueueRelieved(Event):
+    """A bounded queue that was full is half empty, or less."""
+
+    queued: int
+
+    _usual_level: ClassVar[int] = logging.INFO
+
+    def _line(self) -> str:
+        return f"its queue is no longer full: {self.queued} tasks wait"
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ from dataclasses import dataclass, fields
 from math import inf, isfinite
 from typing import Any
 
+from recyclepool._explained import explained
 from recyclepool._rules import Rules
 from recyclepool.units import Duration, Size, parse_duration
 
@@ -108,6 +109,9 @@ class Limits:
             max_abandoned=self.max_abandoned,
             report_only=self.report_only,
         )
+
+
+Limits.__init__ = explained(Limits.__init__)  # type: ignore[method-assign]
 
 
 def _seconds(limit: Duration | None) -> float:

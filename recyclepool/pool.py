@@ -3,29 +3,42 @@
 import itertools
 import threading
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from concurrent import futures
 from contextvars import copy_context
-from typing import TYPE_CHECKING, Any, Literal, Never, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, Never, ParamSpec, Self, TypeVar
 
 from recyclepool import _endings, _processes
 from recyclepool._arguments import (
+    buffersize_of,
     cache_of,
     callable_of,
+    function_of,
+    hash_of,
     initargs_of,
     is_isolated,
+    iterables_of,
+    max_queue_of,
     max_workers_of,
     min_workers_of,
+    name_of,
+    new_size_of,
+    on_full_of,
+    plain_of,
     rules_of,
     seconds_of,
+    slot_of,
+    task_function_of,
     text_of,
     timeout_of,
-    unknown_keyword,
-    whole_number,
 )
+from recyclepool._describe import at_work, describe
 from recyclepool._engine import Engine, Settings
-from recyclepool._future import Future, TimedFuture
+from recyclepool._explained import explained
+from recyclepool._future import Future, OptionedFuture
 from recyclepool._gate import guarded, here
+from recyclepool._intake import await_result, await_shutdown, in_order, unordered
+from recyclepool._options import Options
 from recyclepool.backends import BackendFactory, resolve
 from recyclepool.errors import WorkerStartError
 from recyclepool.states import PoolState
@@ -35,7 +48,7 @@ if TYPE_CHECKING:
     from recyclepool.events import CloseReport, Event, PoolStats, WorkerStack
     from recyclepool.limits import Limits
 
-__all__ = ["Options", "RecyclePool", "pools"]
+__all__ = ["RecyclePool", "dump", "pools"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -59,6 +72,9 @@ class RecyclePool(futures.ThreadPoolExecutor):
     backend: what carries the tasks: ``"thread"``, or ``backends.Thread(interrupt=False)``.
     limits: when a worker is replaced: ``Limits(tasks=10_000)``.
     min_workers: as many are started with the first task or with ``start()``, whatever is queued.
+    max_queue: how many tasks may wait in the queue; None: any number.
+    on_full: what a submit does when so many wait: ``"block"`` until one is taken, or ``"raise"``
+        QueueFullError.
     cache: the byte budget of each worker's cache: an int, or text such as ``"64MiB"``.
     context: whose context variables a task sees: ``"submitter"`` or ``"worker"``.
     finalizer: called without arguments in each worker that was ready, when it goes.
@@ -67,6 +83,7 @@ class RecyclePool(futures.ThreadPoolExecutor):
     make no sense; UnitError, a ValueError, for a size that cannot be read.
     """
 
+    @explained
     def __init__(
         self,
         max_workers: int | None = None,
@@ -78,13 +95,12 @@ class RecyclePool(futures.ThreadPoolExecutor):
         backend: str | BackendFactory = "thread",
         limits: "Limits | None" = None,
         min_workers: int = 0,
+        max_queue: int | None = None,
+        on_full: Literal["block", "raise"] = "block",
         cache: int | str = "64MiB",
         context: Literal["submitter", "worker"] | None = None,
         finalizer: Callable[[], object] | None = None,
-        **unknown: Never,
     ) -> None:
-        if unknown:
-            raise TypeError(unknown_keyword(next(iter(unknown)), RecyclePool.__init__))
         size = max_workers_of(max_workers)
         factory = resolve(backend)
         self._isolated = is_isolated(context, factory)
@@ -96,11 +112,14 @@ class RecyclePool(futures.ThreadPoolExecutor):
             backend=factory,
             isolated=self._isolated,
             rules=rules_of(limits),
+            max_queue=max_queue_of(max_queue),
+            on_full=on_full_of(on_full),
             cache=cache_of(cache),
             initializer=callable_of("initializer", initializer),
             initargs=initargs_of(initargs),
             finalizer=callable_of("finalizer", finalizer),
         )
+        self._new_task = Future if settings.max_queue is None else OptionedFuture
         guarded(self._take_name, name, settings)
         _processes.watch(self._engine)
 
@@ -131,9 +150,13 @@ class RecyclePool(futures.ThreadPoolExecutor):
 
         Raises PoolClosedError while the pool closes and after ``shutdown()``, BrokenRecyclePool
         when its workers cannot be started, WorkerStartError when there is no thread to be had.
+        When ``max_queue`` tasks wait it waits too, or raises QueueFullError (``on_full``): always
+        in one of the pool's own tasks and on an event loop's thread, which must not wait here.
         """
         # No variables, no context: none is kept for each queued task.
-        task = Future(fn, args, kwargs, (copy_context() or None) if self._isolated else None)
+        task = self._new_task(
+            fn, args, kwargs, (copy_context() or None) if self._isolated else None
+        )
         gate = here.gate
         if gate is not None:
             gate.enter()  # GATE 4
@@ -150,31 +173,70 @@ class RecyclePool(futures.ThreadPoolExecutor):
                 gate.leave()
         return task
 
-    def options(self, *, timeout: Duration | None = None) -> "Options":
+    @explained
+    def map(
+        self,
+        fn: Callable[..., T],
+        /,
+        *iterables: Iterable[Any],
+        timeout: float | None = None,
+        chunksize: int = 1,
+        buffersize: int | None = None,
+    ) -> Iterator[T]:
+        """As ``map(fn, *iterables)``, run by the workers: an iterator over the results, in order.
+
+        All is submitted at once; with `buffersize`, as on Python 3.14, no more than that many tasks
+        at a time whose results were not yet asked for. `timeout` is seconds from the call, after
+        which the next result raises TimeoutError. When one raises, or an iterator that has begun is
+        dropped, what is still queued is cancelled. `chunksize` matters to processes only.
+        """
+        least, seconds = buffersize_of(buffersize), seconds_of("timeout", timeout)
+        fn, calls = function_of("map", fn), iterables_of("map", fn, iterables)
+        return in_order(self.submit, fn, calls, seconds, least)
+
+    @explained
+    def map_unordered(
+        self, fn: Callable[..., T], /, *iterables: Iterable[Any], buffersize: int | None = None
+    ) -> Iterator[T]:
+        """As ``map()``, with the results as they come: none waits for one that was sent before."""
+        fn, least = function_of("map_unordered", fn), buffersize_of(buffersize)
+        return unordered(self.submit, fn, iterables_of("map_unordered", fn, iterables), least)
+
+    async def run(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        """``await pool.run(fn, *args)``: the result of a task, for coroutines.
+
+        A full queue is awaited too (with ``on_full="block"``). When the await is cancelled, a task
+        that is queued is cancelled; one that runs goes on, and its result is dropped.
+        """
+        context = (copy_context() or None) if self._isolated else None
+        return await await_result(
+            self._engine, self._new_task(task_function_of(fn), args, kwargs, context)
+        )
+
+    @explained
+    def options(
+        self,
+        *,
+        timeout: Duration | None = None,
+        key: Hashable = None,
+        name: str | None = None,
+        context: Literal["submitter", "worker"] | None = None,
+    ) -> Options:
         """A view of the pool whose tasks have options: ``pool.options(timeout="30s").submit(f)``.
 
-        `timeout` counts from the start of the task's run; at it the future has a TaskTimeoutError,
-        and the worker is replaced (see ``Limits(task_timeout=)``, which holds as well).
+        timeout: from the start of the task's run; at it the future has a TaskTimeoutError, and the
+            worker is replaced (see ``Limits(task_timeout=)``, which holds as well).
+        key: tasks of the same key go to the same worker, if that is idle: its cache is warm for
+            them. Else to another one: a key is a preference. Anything that has a hash.
+        name: what the task is called in stats, stacks, errors and events.
+        context: as the pool's: whose context variables the task sees.
         """
-        return Options(self, timeout_of(timeout))
+        isolated = self._isolated if context is None else is_isolated(context)
+        return Options(
+            self, self._engine, timeout_of(timeout), hash_of(key), name_of(name), isolated
+        )
 
-    def _submit_timed(self, timeout: float, fn: Callable[..., T], *call: Any) -> futures.Future[T]:
-        context = (copy_context() or None) if self._isolated else None
-        engine = self._engine
-        task: Future[T] = TimedFuture(timeout, engine.expect, fn, *call, context)
-        return guarded(self._accept, task)
-
-    def _accept(self, task: Future[T]) -> futures.Future[T]:
-        """As in submit(), which has no time to call this."""
-        dispatch = self._engine.dispatch
-        try:
-            if not dispatch.put(task):
-                raise self._engine.reject()
-        except WorkerStartError:
-            if dispatch.take_back(task) or isinstance(task._exception, WorkerStartError):
-                raise
-        return task
-
+    @explained
     def cancel(self, future: futures.Future[Any]) -> bool:
         """Cancel a task, also one that runs in this pool. True: it is cancelled, or was stopped.
 
@@ -183,7 +245,10 @@ class RecyclePool(futures.ThreadPoolExecutor):
         stays the standard's: it never stops a task that runs.
         """
         if not isinstance(future, Future):
-            raise TypeError(f"cancel() takes a future that this pool has made, not {future!r}")
+            raise TypeError(
+                f"cancel() takes a future that this pool has made, not {future!r}: "
+                f"write cancel(future), with what submit() has returned"
+            )
         return future.cancel() or guarded(self._engine.cancel, future)
 
     # -- life -------------------------------------------------------------------------------------
@@ -197,6 +262,7 @@ class RecyclePool(futures.ThreadPoolExecutor):
         """
         return self._engine.start()
 
+    @explained
     def recycle(self, slot: int) -> futures.Future[int]:
         """Replace the worker of a slot. It serves until its successor is ready.
 
@@ -205,9 +271,7 @@ class RecyclePool(futures.ThreadPoolExecutor):
         be started (then the old worker serves on, and it is tried again after a while). Raises
         ValueError for a slot that the pool does not have.
         """
-        number, size = whole_number("slot", slot, "0"), self._engine.roster.size
-        if not 0 <= number < size:
-            raise ValueError(f"slot={number}: the pool has the slots 0 to {size - 1}")
+        number = slot_of(slot, self._engine.roster.size)
         return self._engine.replace(number, "recycle()")
 
     def soft_restart(self) -> futures.Future[int]:
@@ -219,13 +283,14 @@ class RecyclePool(futures.ThreadPoolExecutor):
         """
         return self._engine.replace(None, "soft_restart()")
 
+    @explained
     def resize(self, max_workers: int) -> None:
         """Have so many workers at most from now on.
 
         Workers of slots that are no more finish their task and go. Raises ValueError for less than
         1 or than ``min_workers``, PoolClosedError while the pool closes and after ``shutdown()``.
         """
-        engine, size = self._engine, max_workers_of(whole_number("max_workers", max_workers, "4"))
+        engine, size = self._engine, new_size_of(max_workers)
         if size < engine.settings.min_workers:
             raise ValueError(
                 f"max_workers={size}: the pool keeps min_workers={engine.settings.min_workers}, "
@@ -235,6 +300,7 @@ class RecyclePool(futures.ThreadPoolExecutor):
             raise engine.refusal()
         engine.resize(size)
 
+    @explained
     def wait_idle(self, timeout: float | None = None) -> bool:
         """Wait until no task is queued and none runs, `timeout` seconds at most. True: so it is.
 
@@ -249,6 +315,7 @@ class RecyclePool(futures.ThreadPoolExecutor):
             if not rested.done():
                 guarded(self._engine.forget, rested)
 
+    @explained
     def close(self, timeout: float | None = None) -> "CloseReport":
         """Finish everything accepted, then have every worker go and give its memory back.
 
@@ -260,6 +327,7 @@ class RecyclePool(futures.ThreadPoolExecutor):
         self._refuse_own_task("close()")
         return _endings.close(self._engine, seconds_of("timeout", timeout))
 
+    @explained
     def destroy(self, grace: float = 1.0) -> "CloseReport":
         """Stop everything now. Afterwards the pool may be used again, as after ``close()``.
 
@@ -276,6 +344,7 @@ class RecyclePool(futures.ThreadPoolExecutor):
             )
         return _endings.destroy(self._engine, seconds)
 
+    @explained
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """End the pool for good, as the standard's does: what was accepted is finished.
 
@@ -285,6 +354,14 @@ class RecyclePool(futures.ThreadPoolExecutor):
         if wait:
             self._refuse_own_task("shutdown(wait=True)")
         _endings.shut_down(self._engine, wait=wait, cancel_queued=cancel_futures)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        """As the end of ``with``, which is ``shutdown()``; the event loop runs on meanwhile."""
+        self._refuse_own_task("async with")
+        await await_shutdown(self._engine)
 
     def _refuse_own_task(self, verb: str) -> None:
         if here.crew is self._engine:
@@ -307,6 +384,7 @@ class RecyclePool(futures.ThreadPoolExecutor):
 
         return guarded(stacks, self._engine)
 
+    @explained
     def subscribe(self, callback: "Callable[[Event], object]") -> Callable[[], None]:
         """Have callback(event) called with what happens in the pool; returns what ends that.
 
@@ -316,11 +394,9 @@ class RecyclePool(futures.ThreadPoolExecutor):
         called. The pool keeps the callback, and so what that refers to; its copy in the child of a
         fork keeps it, too.
         """
-        return guarded(self._engine.news.subscribe, callback)
+        return guarded(self._engine.news.subscribe, plain_of("callback", callback))
 
     def __repr__(self) -> str:
-        from recyclepool._stats import describe
-
         what = guarded(describe, self._engine)
         return f"<{type(self).__name__} {self.name!r} {what}>"
 
@@ -352,25 +428,6 @@ class RecyclePool(futures.ThreadPoolExecutor):
         return self._engine.roster.terminal
 
 
-class Options:
-    """A pool's verbs for tasks with options: see ``RecyclePool.options``."""
-
-    __slots__ = ("_pool", "_timeout")
-
-    def __init__(self, pool: RecyclePool, timeout: float | None) -> None:
-        self._pool = pool
-        self._timeout = timeout
-
-    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> futures.Future[T]:
-        """As the pool's, with these options."""
-        if self._timeout is None:
-            return self._pool.submit(fn, *args, **kwargs)
-        return self._pool._submit_timed(self._timeout, fn, args, kwargs)
-
-    def __repr__(self) -> str:
-        return f"<Options timeout={self._timeout} of {self._pool!r}>"
-
-
 class _QueueView:
     """What monitors ask of ``_work_queue``."""
 
@@ -390,6 +447,15 @@ def pools() -> tuple[RecyclePool, ...]:
     """The pools of this process that were not shut down, by name."""
     alive = guarded(_named_pools)
     return tuple(pool for _, pool in sorted(alive) if not pool._shutdown)
+
+
+def dump() -> str:
+    """What every pool of the process does now, as text: each worker, its task and its stack.
+
+    Safe in a signal handler: ``signal.signal(SIGUSR1, lambda *_: os.write(2, dump().encode()))``.
+    """
+    text = "\n".join(f"{pool!r}\n{guarded(at_work, pool._engine)}".rstrip() for pool in pools())
+    return text.encode(errors="backslashreplace").decode()  # names of files may not be Unicode
 
 
 def _named_pools() -> "list[tuple[str, RecyclePool]]":

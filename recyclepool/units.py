@@ -11,7 +11,14 @@ from typing import TYPE_CHECKING, NoReturn
 
 from recyclepool.errors import UnitError
 
-__all__ = ["Duration", "Size", "format_duration", "format_size", "parse_duration", "parse_size"]
+__all__ = [
+    "Duration",
+    "Size",
+    "format_duration",
+    "format_size",
+    "parse_duration",
+    "parse_size",
+]
 
 # What users may write, here and in every signature of the package.
 if TYPE_CHECKING:
@@ -171,7 +178,28 @@ def _duration_advice(text: str) -> str:
         return f"a duration needs its unit; write {text}s or the number {text}"
     if text.startswith("-"):
         return "a duration cannot be negative; write 0 or more"
+    meant = _unspelled(text)
+    if meant:
+        return f"write {meant}"
     return "write numbers with units (d h m s ms us), such as 1h30m or 500ms"
+
+
+def _unspelled(text: str) -> str:
+    """What was meant by "6 hours", "30 sec" or "1H", or ""."""
+    parts = re.findall(r"([0-9.]+) *([A-Za-z]+)[ ,]*", text) if len(text) < 60 else []
+    spelled = {"sec": "s", "second": "s", "min": "m", "minute": "m", "hr": "h", "hour": "h"}
+    spelled |= {"day": "d", "msec": "ms", "millisecond": "ms", "usec": "us", "microsecond": "us"}
+    meant = ""
+    for number, word in parts:
+        unit = word.lower()
+        meant += number + (unit if unit in _MICROSECONDS else spelled.get(unit.rstrip("s"), word))
+    if meant == text or re.sub("[ ,]", "", text) != "".join(map("".join, parts)):
+        return ""
+    try:
+        parse_duration(meant)
+    except UnitError:
+        return ""
+    return meant
 
 
 def _format_parts(seconds: float) -> str:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Generator, Iterator
 from time import monotonic
 from typing import Any, Generic, TypeVar, overload
 
+from recyclepool._explained import explained
 from recyclepool._gate import Flag, here
 from recyclepool._worker import Worker
 from recyclepool.cache import WorkerCache
@@ -101,6 +102,32 @@ def _is_generator_function(factory: Callable[[], Any]) -> bool:
     return any(map(inspect.isgeneratorfunction, (factory, type(factory).__call__)))
 
 
+def _refuse_arguments(factory: Callable[[], Any]) -> None:
+    """What can never be called without, and what would have to be awaited."""
+    import inspect
+
+    name = getattr(factory, "__qualname__", None) or repr(factory)
+    if any(map(inspect.iscoroutinefunction, (factory, type(factory).__call__))):
+        raise TypeError(
+            f"@per_worker {name}() is a coroutine function, which nobody would await: "
+            f"write def instead of async def"
+        )
+    if not inspect.isfunction(factory):
+        return
+    code, defaults = factory.__code__, factory.__defaults__ or ()
+    needed = code.co_varnames[: code.co_argcount - len(defaults)]
+    last = code.co_argcount + code.co_kwonlyargcount
+    with_default = factory.__kwdefaults__ or {}
+    needed += tuple(
+        word for word in code.co_varnames[code.co_argcount : last] if word not in with_default
+    )
+    if needed:
+        raise TypeError(
+            f"@per_worker {name}() needs {', '.join(needed)}, and is called without arguments: "
+            f"write a function without, or with a default for each"
+        )
+
+
 class _PerWorker(Generic[T]):
     """A factory that is called once for each worker."""
 
@@ -159,6 +186,7 @@ def per_worker(factory: Callable[[], Generator[T, None, None]]) -> Callable[[], 
 def per_worker(factory: Callable[[], Iterator[T]]) -> Callable[[], T]: ...
 @overload
 def per_worker(factory: Callable[[], T]) -> Callable[[], T]: ...
+@explained
 def per_worker(factory: Callable[[], Any]) -> Callable[[], Any]:
     """Make a factory whose value is kept: made at the first call in each worker, and gone with it.
 
@@ -167,5 +195,9 @@ def per_worker(factory: Callable[[], Any]) -> Callable[[], Any]:
     raises is tried again by the next call. Outside a worker a call raises OutsideWorkerError.
     """
     if not callable(factory):
-        raise TypeError(f"@per_worker needs a function without arguments, not {factory!r}")
+        raise TypeError(
+            f"@per_worker needs a function without arguments, not {factory!r}: "
+            f"write @per_worker alone, above its def"
+        )
+    _refuse_arguments(factory)
     return _PerWorker(factory)

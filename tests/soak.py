@@ -34,6 +34,7 @@ from recyclepool import (
     Limits,
     PoolClosedError,
     PoolState,
+    QueueFullError,
     RecyclePool,
     TaskAbort,
     TaskAbortedError,
@@ -42,6 +43,7 @@ from recyclepool import (
     current_worker,
     per_worker,
 )
+from recyclepool._gate import here
 
 PATIENCE = 30.0  # seconds after which something that was to happen never will
 SLACK = 10.0  # seconds that a call may take beyond its deadline: the machine is busy
@@ -76,6 +78,7 @@ class Task:
         self.kind = rng.choice(LEAVES if leaf else KINDS)
         self.seed = rng.random()
         self.timeout = rng.choice((0.01, 0.05)) if rng.random() < 0.1 else None
+        self.key = rng.choice((0, 1, "x")) if rng.random() < 0.3 else None
         self.fate = "unknown"  # then "accepted", "refused", or "unstarted"
         self.future: Future[Any] | None = None
         self.watched = False  # its callback was surely hung on
@@ -96,7 +99,7 @@ class Task:
     def __repr__(self) -> str:
         return (
             f"<{self.kind.__name__} {self.fate} {self.future} timeout={self.timeout} "
-            f"{len(self.starts)} starts, {len(self.ends)} ends>"
+            f"key={self.key} {len(self.starts)} starts, {len(self.ends)} ends>"
         )
 
     def is_settled(self) -> bool:
@@ -105,6 +108,9 @@ class Task:
     def spawn(self, rng: random.Random) -> "Future[Any] | None":
         """A child: in its own pool as a rule."""
         arena = self.arena if rng.random() < 0.8 else rng.choice(self.arena.soak.arenas)
+        if arena.blocks:
+            # Two pools whose tasks wait for places in each other's queues wait for ever.
+            arena = self.arena
         return arena.submit(Task(arena, rng, leaf=True))
 
     def outcome(self) -> str:
@@ -225,7 +231,8 @@ class Litter:
         self.arena = task.arena
 
     def __del__(self) -> None:
-        if self.arena is not None:
+        # As in spawn(): a pool's own finalizers do not wait.
+        if self.arena is not None and (not self.arena.blocks or here.crew is self.arena.crew):
             self.arena.submit(Task(self.arena, random.Random(self.seed), leaf=True))
 
 
@@ -244,6 +251,8 @@ class Arena:
         self.quiet = True  # nobody may submit
         self.pool: Any = None
         self.limits: set[str] = set()
+        self.blocks = False  # who finds its queue full waits
+        self.crew: object = None
         self.inside: set[Task] = set()
         self.submitting: set[object] = set()
         self.tasks: list[Task] = []
@@ -305,10 +314,15 @@ class Arena:
             "limits": Limits(**chosen) if chosen else None,
             "context": rng.choice(("submitter", "worker")),
             "cache": rng.choice((0, "16KiB", "64MiB")),
+            "max_queue": rng.choice((None, None, 1, 5, 100)),
+            "on_full": rng.choice(("block", "block", "raise")),
         }
+        self.bounded = keywords["max_queue"] is not None
+        self.blocks = self.bounded and keywords["on_full"] == "block"
         self.made = f"RecyclePool({size}, {keywords}), {self.failing=}, {self.slow=}"
         hooks = {"initializer": self.open_worker, "finalizer": self.close_worker}
         self.pool = RecyclePool(size, name=self.name, **keywords, **hooks)
+        self.crew = self.pool._engine
         self.pool.subscribe(self.note)
 
     def open_worker(self) -> None:
@@ -377,10 +391,11 @@ class Arena:
             if self.quiet or pool is None:
                 return None
             self.tasks.append(task)
-            verbs = pool if task.timeout is None else pool.options(timeout=task.timeout)
+            options = {"timeout": task.timeout, "key": task.key}
+            verbs = pool if not any(options.values()) else pool.options(**options)
             try:
                 task.future = verbs.submit(task)
-            except (PoolClosedError, BrokenRecyclePool):
+            except (PoolClosedError, BrokenRecyclePool, QueueFullError):
                 task.fate = "refused"
                 return None
             except WorkerStartError:
@@ -562,7 +577,8 @@ class Arena:
         self.submit(probe)
         self.quiet = True
         self.eventually(probe.is_settled, lambda: f"after close: {probe}")
-        if probe.fate != "refused" or not self.failing:
+        # Of a bounded queue another arena's child may have the place.
+        if probe.fate != "refused" or not (self.failing or self.bounded):
             self.expect(probe.outcome() in ("completed", "broken"), f"after close: {probe}")
 
 

@@ -21,7 +21,10 @@ class Backend(Protocol):
         """Return when it is ready for tasks (initializer done), or raise what made that fail."""
 
     def serve(self) -> None:
-        """Take tasks from the worker's dispatch, run and settle them, until the worker is to go."""
+        """Take tasks from the worker's dispatch, run and settle them, until the worker is to go.
+
+        A worker that slept may have been handed one, which comes before all else (DISPATCH 9).
+        """
 
     def interrupt(self, task: Any) -> bool:
         """Ask the running task to stop, from any thread, again and again. False: no, or late."""

@@ -115,7 +115,9 @@ class ThreadBackend:
                 now = monotonic()
                 if watch is not None:
                     watch.busy_from(now)
-                continue
+                if not worker.handed:
+                    continue
+                task = worker.handed.pop()  # DISPATCH 9
             worker.task_started = now
             gate.task = task  # before it is RUNNING: who finds it so finds who runs it
             if task.begin():
@@ -221,7 +223,7 @@ class ThreadBackend:
             task._invoke_callbacks()  # type: ignore[attr-defined]
 
     def _with_own_variables(self, context: Context | None) -> Context | None:
-        if not self._hooks.isolated:
+        if context is None and not self._hooks.isolated:
             return None  # they are in the thread's own context, which the task sees
         context = context or Context()
         for variable, value in self._own_variables.items():

@@ -91,7 +91,9 @@ class RelayBackend:
                     return
                 worker.idle_since = monotonic()
                 last_look = dispatch.fall_asleep(worker)
-                continue
+                if not worker.handed:
+                    continue
+                task = worker.handed.pop()
             if task.begin():
                 worker.tasks += 1
                 if worker.tasks == worker.last_task:

@@ -284,14 +284,15 @@ MUTANTS = [
         "_gate.py",
         (
             (
-                "        gate.enter()\n        taken = bool(self._lock.acquire(*args))\n"
-                "        if not taken:\n            gate.leave()\n        return taken\n"
+                "            gate.enter()\n        taken = bool(self._lock.acquire(*args))\n"
+                "        here.inside += taken\n        if not taken and gate is not None:\n"
+                "            gate.leave()\n        return taken\n"
             ),
-            "        return bool(self._lock.acquire(*args))\n",
+            "            pass\n        return bool(self._lock.acquire(*args))\n",
         ),
         (
             (
-                "        self._lock.release()\n        gate = here.gate\n"
+                "        self._lock.release()\n        here.inside -= 1\n        gate = here.gate\n"
                 "        if gate is not None:\n            gate.leave()\n"
             ),
             "        self._lock.release()\n",

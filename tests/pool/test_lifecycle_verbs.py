@@ -3,6 +3,7 @@
 The older verbs stand in test_lifecycle.py, with more of their details.
 """
 
+import asyncio
 import gc
 import logging
 import threading
@@ -58,12 +59,16 @@ class Stage:
 
     def __init__(self):
         self.failing = False
-        self.pool = RecyclePool(2, min_workers=1, initializer=self._initialize, limits=LIMITS)
-        self.watched = weakref.ref(self.pool)
+        self._make(2)
         self.task = Future()  # that the pool runs, or ran
         self.task.set_result(None)
         self.stuck = Stuck()
         self.pending = None
+
+    def _make(self, size, **options):
+        options |= {"initializer": self._initialize, "limits": LIMITS}
+        self.pool = RecyclePool(size, min_workers=1, **options)
+        self.watched = weakref.ref(self.pool)
 
     def _initialize(self):
         if self.failing:
@@ -89,6 +94,21 @@ class Stage:
         task = Obedient()
         self.task = self.pool.submit(task)
         task.wait_started()
+
+    def open_full(self):
+        """Busy, its queue full, and submitters wait for a place."""
+        self.pool.shutdown()
+        self._make(1, max_queue=1)
+        self.open_busy()
+        pool, dispatch = self.pool, self.pool._engine.dispatch
+        self.queued = pool.submit(divmod, 7, 2)
+        self.blocked = [
+            in_thread(pool.submit, divmod, 7, 2),
+            in_thread(pool.options(timeout=WAIT).submit, divmod, 7, 2),
+            in_thread(lambda: next(pool.map(divmod, [7], [2]))),
+            in_thread(lambda: asyncio.run(pool.run(divmod, 7, 2))),
+        ]
+        until(lambda: len(dispatch.waiting) == len(self.blocked))
 
     def closing(self):
         self.open_busy()
@@ -312,6 +332,44 @@ def test_two_verbs_at_once(new_stage, verbs, state):
     for verb, other, outcome in zip(verbs, verbs[::-1], outcomes, strict=True):
         assert outcome in allowed(verb, other, state), (verb, other, outcome)
     _check_end(stage, verbs, state)
+
+
+PLACES = {"resize", "recycle", "soft_restart", "cancel"}  # these make one
+WITH_BLOCKED = [
+    verbs
+    for verbs in combinations_with_replacement([verb for verb in VERBS if verb != "drop"], 2)
+    if ENDS & {*verbs}
+]
+
+
+@pytest.mark.parametrize("verbs", WITH_BLOCKED, ids="+".join)
+def test_two_verbs_at_once_with_blocked_submitters(new_stage, verbs):
+    """Those who wait for a place are told at once that there will be none, and never stranded."""
+    stage = new_stage()
+    stage.open_full()
+    outcomes = call_together(stage, verbs, "open_busy")
+    told = [called(call.outcome()) for call in stage.blocked]
+    if PLACES & {*verbs}:
+        assert {*told} <= {CLOSED, "done", CANCELLED, ABORTED}
+    elif ABORTS & {*verbs} or {"close", "shutdown"} >= {*verbs}:
+        assert {*told} == {CLOSED}
+    else:  # beside another verb the stage's task may be over before the end begins
+        assert {*told} <= {CLOSED, "done"}
+    for verb, other, outcome in zip(verbs, verbs[::-1], outcomes, strict=True):
+        assert outcome in allowed(verb, other, "open_busy"), (verb, other, outcome)
+    assert called(stage.queued) in ({"done", CANCELLED, ABORTED} if ABORTS & {*verbs} else {"done"})
+    pool = stage.pool
+    if SHUTDOWNS & {*verbs}:
+        pool.shutdown()
+        assert pool.stats().state is PoolState.SHUTDOWN
+    else:
+        pool.close(WAIT)
+        assert [pool.submit(abs, -n).result(WAIT) for n in range(3)] == [0, 1, 2]
+        assert pool.wait_idle(WAIT)
+    stats = pool.stats()
+    assert (stats.queued, stats.rejected_full) == (0, 0)
+    assert stats.rejected >= told.count(CLOSED)
+    assert not pool._engine.dispatch.waiting
 
 
 def _check_end(stage, verbs, state):

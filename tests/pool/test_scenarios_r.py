@@ -264,6 +264,28 @@ def test_r12_a_result_does_not_wait_for_teardown(new_pool, new_hold):
     teardown.release()
 
 
+@pytest.mark.parametrize("full", [False, True])
+def test_r17_utilisation_is_1_when_all_workers_are_busy(new_pool, new_hold, full):
+    pool, hold = new_pool(3, max_queue=2), new_hold()
+    seen = [pool.stats().utilization]
+    for _ in range(3):
+        pool.submit(hold)
+        hold.wait_started()
+        seen.append(pool.stats().utilization)
+    assert seen == [0.0, 1 / 3, 2 / 3, 1.0]
+    queued = [pool.submit(int) for _ in range(2 * full)]
+    restarted = pool.soft_restart()
+    until(lambda: pool.stats().recycles)
+    assert pool.stats().utilization == 1.0  # the old ones run on, and their successors wait
+    pool.resize(1)
+    assert pool.stats().utilization == 1.0  # and not 3
+    hold.release()
+    assert [future.result(WAIT) for future in queued] == [0] * len(queued)
+    assert pool.wait_idle(WAIT)
+    assert restarted.result(WAIT) <= 3
+    assert pool.stats().utilization == 0.0
+
+
 @pytest.mark.parametrize("error", [ValueError("teardown"), SystemExit(3), KeyboardInterrupt()])
 def test_r13_teardown_that_raises(new_pool, caplog, error):
     caplog.set_level(logging.CRITICAL + 1, "recyclepool")

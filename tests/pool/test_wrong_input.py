@@ -21,7 +21,7 @@ from recyclepool import (
 
 KNOWN = (
     "max_workers, thread_name_prefix, initializer, initargs, name, backend, limits, min_workers, "
-    "cache, context, finalizer"
+    "max_queue, on_full, cache, context, finalizer"
 )
 LIMITS = "write limits=Limits(tasks=10_000), with recyclepool's Limits, or None"
 TOO_FEW = "write 1 or more, or leave it out for the standard's number"
@@ -81,9 +81,9 @@ CONSTRUCTOR = [
         "RecyclePool() has no parameter 'limit': did you mean 'limits'?",
     ),
     (
-        {"timeout": 3},
+        {"reuse": True},
         TypeError,
-        f"RecyclePool() has no parameter 'timeout': known are {KNOWN}",
+        f"RecyclePool() has no parameter 'reuse': known are {KNOWN}",
     ),
     (
         {"finalizer": 3},
@@ -285,7 +285,10 @@ def test_outside_a_worker():
 def test_per_worker_of_what_is_no_function():
     with pytest.raises(TypeError) as caught:
         per_worker(3)
-    assert str(caught.value) == "@per_worker needs a function without arguments, not 3"
+    assert str(caught.value) == (
+        "@per_worker needs a function without arguments, not 3: "
+        "write @per_worker alone, above its def"
+    )
 
 
 def test_per_worker_that_needs_itself(new_pool):

@@ -25,13 +25,14 @@ from watching import Task, balanced, let_go, told
 
 from recyclepool import TaskAbortedError
 from recyclepool._future import Future
+from recyclepool._intake import accept
 
 
 def submitted_with(pool, task, rig):
     """Submitted; `rig` is called with the future before it is in the queue."""
     future = Future(task, (), None, None)
     rig(future)
-    pool._accept(future)
+    accept(pool._engine, future)
     return future
 
 

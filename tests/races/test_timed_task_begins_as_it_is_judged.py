@@ -14,6 +14,7 @@ from forcing import PATIENCE, elsewhere, once, serves_on, wait, with_idle
 from watching import Task, install, let_go, unwatched, watchdog_of
 
 from recyclepool import TaskTimeoutError, _future
+from recyclepool._intake import accept
 
 
 def watched_once(new_pool, monkeypatch):
@@ -61,9 +62,10 @@ def test_a_look_between_its_begin_and_its_deadline(timeout, new_pool, monkeypatc
 
     look_once, future = once(look), []
     monkeypatch.setattr(_future, "monotonic", late_monotonic)
-    future.append(_future.TimedFuture(timeout, pool._engine.expect, task, (), {}, None))
+    expect = pool._engine.expect
+    future.append(_future.OptionedFuture(task, (), {}, None, None, expect, timeout))
     with let_go(task):
-        pool._accept(future[0])
+        accept(pool._engine, future[0])
         wait(task.started)
         assert seen == [float("inf")]  # it saw no deadline
         if timeout > 1:

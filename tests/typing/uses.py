@@ -1,4 +1,4 @@
-"""What a type checker is to make of uses of the package. Checked by test_typing.py, never run.
+"""What a type checker is to make of uses of the package. Checked, never run: test_typing.py.
 
 Wrong uses carry an ignore: a checker that finds nothing wrong there complains of the ignore.
 """
@@ -47,7 +47,7 @@ def constructors() -> None:
     RecyclePool("4")  # type: ignore[arg-type]
     RecyclePool(initializer=3)  # type: ignore[arg-type]
     RecyclePool(cache=1.5)  # type: ignore[arg-type]
-    RecyclePool(max_worker=3)  # type: ignore[arg-type]
+    RecyclePool(max_worker=3)  # type: ignore[call-arg]
     Limits(tasks="3")  # type: ignore[arg-type]
 
 

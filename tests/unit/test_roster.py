@@ -133,6 +133,35 @@ def test_who_is_busy_takes_no_task(roster_class):
     assert roster.wanted == 3
 
 
+def test_who_was_handed_one_takes_no_other(roster_class):
+    roster = make(roster_class, 4, serving=2)
+    one, other = roster.workers
+    one.resting = other.resting = True
+    one.handed.append(object())
+    roster.demand(2)
+    assert roster.wanted == 3
+    roster.demand(1)
+    assert roster.wanted == 3
+
+
+def test_more_may_be_wanted_than_tasks_need(roster_class):
+    roster = make(roster_class, 4, serving=1)
+    roster.want(3)
+    assert roster.wanted == 3
+    roster.want(2)
+    assert roster.wanted == 3
+    roster.want(9)
+    assert roster.wanted == 4
+
+
+@pytest.mark.parametrize("state", [s for s in PoolState if s is not PoolState.OPEN])
+def test_no_more_are_wanted_in_a_pool_that_is_not_open(roster_class, state):
+    roster = make(roster_class, 4, serving=1)
+    roster.state = state
+    roster.want(3)
+    assert roster.wanted == 1
+
+
 def test_who_rests_takes_one(roster_class):
     roster = make(roster_class, 4, serving=2)
     roster.workers[0].resting = True

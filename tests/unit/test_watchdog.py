@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from recyclepool import _watchdog
+from recyclepool._gate import here
 from recyclepool._rules import Rules
 from recyclepool.errors import TaskTimeoutError, WorkerStartError
 from recyclepool.states import PoolState, Reason, State
@@ -26,6 +27,8 @@ def module() -> ModuleType:
 
 class Task:
     """As much of a future as the watchdog sees."""
+
+    name: str | None = None
 
     def __init__(self, deadline: float = inf, *, running: bool = True) -> None:
         self.deadline = deadline
@@ -345,11 +348,14 @@ class Thread:
                 raise Asleep
 
         self.sleep.lock.on_sleep = on_sleep
+        outer = here.inside  # ours: this is the test's thread
         try:
             self.target(*self.args)
+            self.alive = False
         except Asleep:
-            return
-        self.alive = False
+            pass
+        finally:
+            self.inside, here.inside = here.inside, outer
 
 
 class Engine:
@@ -458,6 +464,7 @@ def test_a_thread_comes_with_the_first_deadline(engine):
     thread.run()
     assert thread.sleep.until == NOW + 23
     assert thread.sleep.lock.sleeps == [23.0]
+    assert thread.inside == 1  # a finalizer on it does not wait for a place in a queue
     assert not engine.looks
     engine.order()
     assert len(engine.threads) == 1

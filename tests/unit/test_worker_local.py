@@ -362,4 +362,7 @@ def test_it_keeps_what_the_function_says_of_itself():
 def test_what_is_no_function_is_refused():
     with pytest.raises(TypeError) as caught:
         per_worker(7)  # type: ignore[call-overload]
-    assert str(caught.value) == "@per_worker needs a function without arguments, not 7"
+    assert str(caught.value) == (
+        "@per_worker needs a function without arguments, not 7: "
+        "write @per_worker alone, above its def"
+    )
