@@ -22,6 +22,8 @@ IS_COROUTINE = 0x80  # inspect.CO_COROUTINE; inspect is much to import for a con
 
 def whole_number(name: str, value: Any, example: str) -> int:
     if isinstance(value, bool) or not hasattr(type(value), "__index__"):
+        if isinstance(value, str) and value.isdecimal() and value.isascii():
+            example = value  # it was meant, without the quotes
         raise TypeError(f"{name}={value!r}: write a whole number, such as {name}={example}")
     return int(value.__index__())
 
@@ -29,7 +31,7 @@ def whole_number(name: str, value: Any, example: str) -> int:
 def max_workers_of(value: int | None) -> int:
     if value is None:  # the standard's number
         return min(32, (getattr(os, "process_cpu_count", os.cpu_count)() or 1) + 4)
-    size = whole_number("max_workers", value, _digits(value, "4"))
+    size = whole_number("max_workers", value, "4")
     if size <= 0:
         raise ValueError(
             f"max_workers must be greater than 0, and is {size}: "
@@ -40,7 +42,7 @@ def max_workers_of(value: int | None) -> int:
 
 def new_size_of(value: int) -> int:
     """Of ``resize()``."""
-    size = whole_number("max_workers", value, _digits(value, "4"))
+    size = whole_number("max_workers", value, "4")
     if size <= 0:
         raise ValueError(f"max_workers={size}: write 1 or more, close() has all workers go")
     return size
@@ -48,20 +50,15 @@ def new_size_of(value: int) -> int:
 
 def slot_of(value: int, size: int) -> int:
     """Of ``recycle()``."""
-    slot = whole_number("slot", value, _digits(value, "0"))
+    slot = whole_number("slot", value, "0")
     if not 0 <= slot < size:
         slots = f"the slots 0 to {size - 1}, write one of them" if size > 1 else "only slot 0"
         raise ValueError(f"slot={slot}: the pool has {slots}")
     return slot
 
 
-def _digits(value: Any, example: str) -> str:
-    """What was meant by a number in quotes."""
-    return value if isinstance(value, str) and value.isdecimal() and value.isascii() else example
-
-
 def min_workers_of(value: int, size: int) -> int:
-    least = whole_number("min_workers", value, _digits(value, "1"))
+    least = whole_number("min_workers", value, "1")
     if not 0 <= least <= size:
         raise ValueError(f"min_workers={least}: write 0 to max_workers, which is {size}")
     return least
@@ -70,7 +67,7 @@ def min_workers_of(value: int, size: int) -> int:
 def max_queue_of(value: int | None) -> int | None:
     if value is None:
         return None
-    most = whole_number("max_queue", value, _digits(value, "100"))
+    most = whole_number("max_queue", value, "100")
     if most < 1:
         raise ValueError(f"max_queue={most}: write 1 or more, or None for any number")
     return most

@@ -135,10 +135,10 @@ class BoundedDispatch(Dispatch):
                 accepted = self.offer(task)  # before its wake-up is passed on
             return accepted
         finally:
-            try:
+            try:  # not by step_out(): an interrupt could break off the call, and leave it in line
                 self.waiting.remove(sleeper)
             except ValueError:
-                self._pass_on()
+                self._pass_on()  # BOUNDED 4
 
     def line_up(self, sleeper: Any) -> None:
         """A coroutine waits for a place (BOUNDED 6)."""

@@ -13,7 +13,7 @@ from recyclepool._worker import Worker
 from recyclepool.states import PoolState, State
 from recyclepool.units import format_duration
 
-__all__ = ["at_work", "describe"]
+__all__ = ["at_work", "describe", "everybody"]
 
 
 def describe(engine: Engine) -> str:
@@ -38,9 +38,13 @@ def describe(engine: Engine) -> str:
 
 def at_work(engine: Engine) -> str:
     """A line for each worker, and under it where its thread is."""
+    return "\n".join(line for worker in everybody(engine) for line in _lines(worker, engine))
+
+
+def everybody(engine: Engine) -> list[Worker]:
+    """The workers that are here, those too that were given up, by slot and generation."""
     here = [*engine.roster.workers, *engine.roster.abandoned]
-    workers = sorted(here, key=lambda w: (w.slot, w.generation))
-    return "\n".join(line for worker in workers for line in _lines(worker, engine))
+    return sorted(here, key=lambda w: (w.slot, w.generation))
 
 
 def _lines(worker: Worker, engine: Engine) -> Iterator[str]:

@@ -6,6 +6,7 @@ from itertools import islice
 from time import monotonic
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from recyclepool._arguments import buffersize_of, function_of, iterables_of, seconds_of
 from recyclepool._bounded import BoundedDispatch
 from recyclepool._engine import Engine
 from recyclepool._future import Future
@@ -47,8 +48,9 @@ def in_order(
     buffersize: int | None,
 ) -> Iterator[T]:
     """See RecyclePool.map."""
+    buffersize, timeout = buffersize_of(buffersize), seconds_of("timeout", timeout)
+    calls = _calls("map", fn, iterables)
     deadline = None if timeout is None else monotonic() + timeout
-    calls: Iterator[tuple[Any, ...]] = zip(*iterables)  # noqa: B905  # as the standard's
     tasks: deque[futures.Future[T]] = deque()
 
     def send(count: int | None) -> None:
@@ -79,7 +81,8 @@ def unordered(
     buffersize: int | None,
 ) -> Iterator[T]:
     """See RecyclePool.map_unordered."""
-    calls: Iterator[tuple[Any, ...]] = zip(*iterables)  # noqa: B905  # as map()
+    buffersize = buffersize_of(buffersize)
+    calls = _calls("map_unordered", fn, iterables)
     pending: set[futures.Future[T]] = set()
     arrived: deque[futures.Future[T]] = deque()
     some_arrived = Flag()
@@ -120,6 +123,13 @@ def _as_they_come(
             yield _result(next_arrival(), None)
     finally:
         _cancel(pending)
+
+
+def _calls(
+    verb: str, fn: Callable[..., Any], iterables: tuple[Iterable[Any], ...]
+) -> Iterator[tuple[Any, ...]]:
+    """The arguments of one call after the other."""
+    return zip(*iterables_of(verb, function_of(verb, fn), iterables))  # noqa: B905  # as map()
 
 
 def _result(task: "futures.Future[T]", deadline: float | None) -> T:

@@ -6,10 +6,6 @@ from contextvars import copy_context
 from typing import Any, ParamSpec, TypeVar
 
 from recyclepool._arguments import (
-    buffersize_of,
-    function_of,
-    iterables_of,
-    seconds_of,
     task_function_of,
 )
 from recyclepool._engine import Engine
@@ -69,17 +65,14 @@ class Options:
         buffersize: int | None = None,
     ) -> Iterator[T]:
         """As the pool's, each task with these options. `timeout` is for all of them together."""
-        least, seconds = buffersize_of(buffersize), seconds_of("timeout", timeout)
-        fn, calls = function_of("map", fn), iterables_of("map", fn, iterables)
-        return in_order(self.submit, fn, calls, seconds, least)
+        return in_order(self.submit, fn, iterables, timeout, buffersize)
 
     @explained
     def map_unordered(
         self, fn: Callable[..., T], /, *iterables: Iterable[Any], buffersize: int | None = None
     ) -> Iterator[T]:
         """As the pool's, each task with these options."""
-        fn, least = function_of("map_unordered", fn), buffersize_of(buffersize)
-        return unordered(self.submit, fn, iterables_of("map_unordered", fn, iterables), least)
+        return unordered(self.submit, fn, iterables, buffersize)
 
     async def run(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """As the pool's, with these options."""

@@ -4,6 +4,7 @@ import operator
 from collections import Counter
 from typing import Any
 
+from recyclepool._describe import everybody
 from recyclepool._engine import Engine
 from recyclepool._future import name_of
 from recyclepool._stacks import stack_of, text_of
@@ -75,8 +76,7 @@ def _queue(engine: Engine, now: float) -> tuple[int, float | None]:
 
 
 def _workers(engine: Engine, now: float) -> tuple[WorkerStats, ...]:
-    here = [*engine.roster.workers, *engine.roster.abandoned]
-    return tuple(_worker(w, now) for w in sorted(here, key=lambda w: (w.slot, w.generation)))
+    return tuple(_worker(w, now) for w in everybody(engine))
 
 
 def _worker(worker: Worker, now: float) -> WorkerStats:
@@ -98,7 +98,6 @@ def _worker(worker: Worker, now: float) -> WorkerStats:
 
 def stacks(engine: Engine) -> tuple[WorkerStack, ...]:
     """What every worker does now. Any thread; a worker may have gone on by the time it is read."""
-    here = [*engine.roster.workers, *engine.roster.abandoned]
     return tuple(
         WorkerStack(
             slot=w.slot,
@@ -107,7 +106,7 @@ def stacks(engine: Engine) -> tuple[WorkerStack, ...]:
             task_name=name_of(w.gate.task) or w.given_up[0],
             stack=text_of(stack_of(w.gate.thread_id)),
         )
-        for w in sorted(here, key=lambda w: (w.slot, w.generation))
+        for w in everybody(engine)
     )
 
 

@@ -10,14 +10,11 @@ from typing import TYPE_CHECKING, Any, Literal, Never, ParamSpec, Self, TypeVar
 
 from recyclepool import _endings, _processes
 from recyclepool._arguments import (
-    buffersize_of,
     cache_of,
     callable_of,
-    function_of,
     hash_of,
     initargs_of,
     is_isolated,
-    iterables_of,
     max_queue_of,
     max_workers_of,
     min_workers_of,
@@ -190,17 +187,14 @@ class RecyclePool(futures.ThreadPoolExecutor):
         which the next result raises TimeoutError. When one raises, or an iterator that has begun is
         dropped, what is still queued is cancelled. `chunksize` matters to processes only.
         """
-        least, seconds = buffersize_of(buffersize), seconds_of("timeout", timeout)
-        fn, calls = function_of("map", fn), iterables_of("map", fn, iterables)
-        return in_order(self.submit, fn, calls, seconds, least)
+        return in_order(self.submit, fn, iterables, timeout, buffersize)
 
     @explained
     def map_unordered(
         self, fn: Callable[..., T], /, *iterables: Iterable[Any], buffersize: int | None = None
     ) -> Iterator[T]:
         """As ``map()``, with the results as they come: none waits for one that was sent before."""
-        fn, least = function_of("map_unordered", fn), buffersize_of(buffersize)
-        return unordered(self.submit, fn, iterables_of("map_unordered", fn, iterables), least)
+        return unordered(self.submit, fn, iterables, buffersize)
 
     async def run(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """``await pool.run(fn, *args)``: the result of a task, for coroutines.

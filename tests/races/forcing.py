@@ -207,6 +207,17 @@ class Rigged:
         return Thread()(worker, hooks)
 
 
+class SpiedWakes(Rigged):
+    """Each worker's wake lock is a Spied one, put into `locks` in the order of their making."""
+
+    def __init__(self, locks: list[Any]) -> None:
+        def rig(worker: Worker) -> None:
+            worker.wake = Spied(worker.wake)
+            locks.append(worker.wake)
+
+        super().__init__(rig)
+
+
 def abort(pool: RecyclePool, worker: Worker, task: Any) -> list[bool | None]:
     """Have a task stopped as the engine does it: in one order, the worker is retired first.
 

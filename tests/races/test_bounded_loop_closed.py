@@ -46,6 +46,14 @@ def quiet(caplog):
     caplog.set_level(logging.CRITICAL + 1, "asyncio")
 
 
+def one_behind_the_other(new_pool):
+    """A coroutine waits for a place, and a thread behind it."""
+    full = Full(new_pool(1, max_queue=1))
+    awaiting, waiting = Awaiting(full), submitting(full.pool)
+    full.waits(2)
+    return full, awaiting, waiting
+
+
 @pytest.mark.parametrize("count", [1, 3, 1500])
 def test_it_is_closed_before_the_place_comes(count, new_pool):
     full = Full(new_pool(1, max_queue=1))
@@ -72,10 +80,7 @@ def test_a_worker_is_none_the_worse(new_pool):
 
 
 def test_it_is_cancelled_before_the_place_comes(new_pool):
-    full = Full(new_pool(1, max_queue=1))
-    awaiting = Awaiting(full)
-    waiting = submitting(full.pool)
-    full.waits(2)
+    full, awaiting, waiting = one_behind_the_other(new_pool)
     awaiting.cancel()
     full.waits(1)
     full.free()
@@ -85,10 +90,7 @@ def test_it_is_cancelled_before_the_place_comes(new_pool):
 
 
 def test_it_is_cancelled_as_its_wake_up_is_on_the_way(new_pool):
-    full = Full(new_pool(1, max_queue=1))
-    awaiting = Awaiting(full)
-    waiting = submitting(full.pool)
-    full.waits(2)
+    full, awaiting, waiting = one_behind_the_other(new_pool)
     full.free()
     assert len(full.dispatch.waiting) == 1
     awaiting.cancel()
@@ -99,10 +101,7 @@ def test_it_is_cancelled_as_its_wake_up_is_on_the_way(new_pool):
 
 def test_it_is_closed_as_its_wake_up_is_on_the_way(new_pool):
     """Its task has the place. It is cancelled as soon as the coroutine is gone."""
-    full = Full(new_pool(1, max_queue=1))
-    awaiting = Awaiting(full)
-    waiting = submitting(full.pool)
-    full.waits(2)
+    full, awaiting, waiting = one_behind_the_other(new_pool)
     full.free()
     awaiting.drop()
     gc.collect()
@@ -112,10 +111,7 @@ def test_it_is_closed_as_its_wake_up_is_on_the_way(new_pool):
 
 
 def test_its_task_has_the_place_though_its_loop_does_not_run(new_pool):
-    full = Full(new_pool(1, max_queue=1))
-    awaiting = Awaiting(full)
-    waiting = submitting(full.pool)
-    full.waits(2)
+    full, awaiting, waiting = one_behind_the_other(new_pool)
     full.let_go()
     assert waiting.result().result(PATIENCE) == 0  # behind that task
     full.is_at_rest()

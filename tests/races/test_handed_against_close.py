@@ -13,8 +13,7 @@ import pytest
 from forcing import (
     PATIENCE,
     Elsewhere,
-    Rigged,
-    Spied,
+    SpiedWakes,
     Steps,
     elsewhere,
     once,
@@ -52,11 +51,7 @@ def test_closed_when_the_worker_has_the_task(new_pool):
     """It is accepted, so the close waits for it."""
     locks = []
 
-    def rig(worker):
-        worker.wake = Spied(worker.wake)
-        locks.append(worker.wake)
-
-    pool = with_idle(new_pool(2, backend=Rigged(rig)), 2)
+    pool = with_idle(new_pool(2, backend=SpiedWakes(locks)), 2)
     dispatch, runs = pool._engine.dispatch, []
     for lock in locks:
         lock.before_release = once(lambda: begin_to_close(pool))
@@ -71,15 +66,11 @@ def test_closed_when_the_worker_has_the_task(new_pool):
 def test_closed_when_the_worker_has_woken_and_not_looked(verb, new_pool):
     locks, entered, go_on = [], threading.Event(), threading.Event()
 
-    def rig(worker):
-        worker.wake = Spied(worker.wake)
-        locks.append(worker.wake)
-
     def stay():
         entered.set()
         wait(go_on)
 
-    pool = with_idle(new_pool(1, backend=Rigged(rig)), 1)
+    pool = with_idle(new_pool(1, backend=SpiedWakes(locks)), 1)
     dispatch, runs = pool._engine.dispatch, []
     locks[0].after_acquire = once(stay)
     future = pool.options(key="key").submit(runs.append, 1)

@@ -11,8 +11,7 @@ import threading
 import pytest
 from forcing import (
     PATIENCE,
-    Rigged,
-    Spied,
+    SpiedWakes,
     Steps,
     asleep,
     elsewhere,
@@ -107,11 +106,7 @@ def test_who_was_handed_a_task_takes_no_queued_one(new_pool):
     """
     locks, go = [], threading.Event()
 
-    def rig(worker):
-        worker.wake = Spied(worker.wake)
-        locks.append(worker.wake)
-
-    pool, other = with_idle(new_pool(2, backend=Rigged(rig), min_workers=1), 1), []
+    pool, other = with_idle(new_pool(2, backend=SpiedWakes(locks), min_workers=1), 1), []
     (worker,) = workers(pool)
     handed = pool._new_task(lambda: (wait(go), threading.get_ident())[1])
 
@@ -132,11 +127,7 @@ def test_the_pool_is_not_idle_while_a_worker_holds_a_task(new_pool):
     """It was handed one, and has not gone on: wait_idle() waits for that."""
     locks, answers = [], []
 
-    def rig(worker):
-        worker.wake = Spied(worker.wake)
-        locks.append(worker.wake)
-
-    pool = with_idle(new_pool(1, backend=Rigged(rig)), 1)
+    pool = with_idle(new_pool(1, backend=SpiedWakes(locks)), 1)
     locks[0].before_release = once(lambda: answers.append(elsewhere(pool.wait_idle, 0.02)))
     pool.options(key="key").submit(int)
     assert answers == [False]

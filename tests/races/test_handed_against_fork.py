@@ -9,7 +9,7 @@ import os
 import threading
 
 import pytest
-from forcing import PATIENCE, Rigged, Spied, once, serves_on, wait, with_idle, workers
+from forcing import PATIENCE, SpiedWakes, once, serves_on, wait, with_idle, workers
 from test_fork_at_nasty_moments import fork_and, is_fresh
 
 pytestmark = [
@@ -21,15 +21,11 @@ pytestmark = [
 def test_the_child_does_not_wait_for_it(new_pool):
     locks, entered, go_on, runs = [], threading.Event(), threading.Event(), []
 
-    def rig(worker):
-        worker.wake = Spied(worker.wake)
-        locks.append(worker.wake)
-
     def stay():
         entered.set()
         wait(go_on)
 
-    pool = with_idle(new_pool(2, backend=Rigged(rig)), 2)
+    pool = with_idle(new_pool(2, backend=SpiedWakes(locks)), 2)
     for lock in locks:
         lock.after_acquire = once(stay)
     view = pool.options(key="key")

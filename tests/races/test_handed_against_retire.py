@@ -16,8 +16,7 @@ import pytest
 from forcing import (
     PATIENCE,
     Elsewhere,
-    Rigged,
-    Spied,
+    SpiedWakes,
     Steps,
     asleep,
     elsewhere,
@@ -84,11 +83,7 @@ def test_retired_when_it_has_the_task_and_has_not_gone_on(new_pool):
     """It runs the task, and leaves then."""
     locks = []
 
-    def rig(worker):
-        worker.wake = Spied(worker.wake)
-        locks.append(worker.wake)
-
-    pool = with_idle(new_pool(1, backend=Rigged(rig)), 1)
+    pool = with_idle(new_pool(1, backend=SpiedWakes(locks)), 1)
     (worker,), task = workers(pool), Counted()
     locks[0].before_release = once(lambda: retire(pool, worker))
     future = pool.options(key="key").submit(task)
@@ -103,11 +98,7 @@ def test_retired_when_it_has_woken_and_not_looked(new_pool):
     """The mark is there before the worker looks at what it was handed: that comes first."""
     locks = []
 
-    def rig(worker):
-        worker.wake = Spied(worker.wake)
-        locks.append(worker.wake)
-
-    pool, awake = with_idle(new_pool(1, backend=Rigged(rig)), 1), threading.Event()
+    pool, awake = with_idle(new_pool(1, backend=SpiedWakes(locks)), 1), threading.Event()
     (worker,), task = workers(pool), Counted()
 
     def retire_it():
@@ -140,11 +131,7 @@ def test_handed_just_as_the_pool_is_destroyed(new_pool):
     """The worker has the task and has not begun it: that is cancelled, and nobody runs it."""
     locks, entered, go_on = [], threading.Event(), threading.Event()
 
-    def rig(worker):
-        worker.wake = Spied(worker.wake)
-        locks.append(worker.wake)
-
-    pool, task = with_idle(new_pool(1, backend=Rigged(rig)), 1), Counted()
+    pool, task = with_idle(new_pool(1, backend=SpiedWakes(locks)), 1), Counted()
     dispatch, told = pool._engine.dispatch, []
 
     def stay():

@@ -14,8 +14,7 @@ import pytest
 from forcing import (
     PATIENCE,
     Elsewhere,
-    Rigged,
-    Spied,
+    SpiedWakes,
     Steps,
     elsewhere,
     noop,
@@ -71,11 +70,7 @@ def test_the_submit_took_it_out_and_it_did_not_wake_yet(new_pool, monkeypatch):
     install(monkeypatch)
     locks, may_wake, future = [], threading.Event(), []
 
-    def rig(worker):
-        worker.wake = Spied(worker.wake)
-        locks.append(worker.wake)
-
-    pool = with_idle(new_pool(1, limits=IDLE, backend=Rigged(rig)), 1)
+    pool = with_idle(new_pool(1, limits=IDLE, backend=SpiedWakes(locks)), 1)
     (worker,) = workers(pool)
     locks[0].after_acquire = once(lambda: wait(may_wake))
     expired(worker)

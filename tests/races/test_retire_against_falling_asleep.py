@@ -12,8 +12,7 @@ import threading
 import pytest
 from forcing import (
     PATIENCE,
-    Rigged,
-    Spied,
+    SpiedWakes,
     Steps,
     elsewhere,
     run_one,
@@ -65,11 +64,7 @@ def test_the_mark_is_set_before_it_is_taken_out(new_pool):
     """
     locks = []
 
-    def rig(worker):
-        worker.wake = Spied(worker.wake)
-        locks.append(worker.wake)
-
-    pool = new_pool(1, backend=Rigged(rig))
+    pool = new_pool(1, backend=SpiedWakes(locks))
     steps = Steps(pool._engine.dispatch)
     may_publish, about_to = threading.Event(), threading.Event()
     about_to_sleep = threading.Event()
