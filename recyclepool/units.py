@@ -18,6 +18,7 @@ __all__ = [
     "format_size",
     "parse_duration",
     "parse_size",
+    "percent_of",
 ]
 
 # What users may write, here and in every signature of the package.
@@ -32,6 +33,7 @@ else:  # datetime is imported by those who have a timedelta
 # Fifteen digits on each side of the point: more than anybody means, and never a costly number.
 _PART = re.compile(r"([0-9]{1,15})(?:\.([0-9]{1,15}))? ?([A-Za-z]+)")
 _NUMBER = re.compile(r"[0-9]+(?:\.[0-9]+)?")
+_PERCENT = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,15})?) ?%")
 _POINT = 10**15
 
 _SIZES = {
@@ -82,6 +84,24 @@ def parse_size(value: Size, *, name: str = "size") -> int:
     if part is None or part[3] not in _SIZES:
         _refuse(name, value, _size_advice(value, part))
     return _scaled(part, _SIZES[part[3]]) // _POINT
+
+
+def percent_of(value: Size, *, name: str = "limit") -> float | None:
+    """The number before the "%" of a limit such as "80%" or "12.5%"; None: not a percentage.
+
+    One space may stand before the "%". What it is a percentage of is the caller's matter.
+
+    Raises UnitError, which begins with `name`, unless it is above 0 and at most 100. Any thread.
+    """
+    if not isinstance(value, str) or not value.endswith("%"):
+        return None
+    part = _PERCENT.fullmatch(value)
+    if part is None:
+        _refuse(name, value, "write a number and a percent sign, such as 80% or 12.5%")
+    percent = float(part[1])
+    if not 0 < percent <= 100:
+        _refuse(name, value, "write more than 0% and at most 100%, such as 80%")
+    return percent
 
 
 def parse_duration(value: Duration, *, name: str = "duration") -> float:
@@ -167,7 +187,7 @@ def _size_advice(text: str, part: re.Match[str] | None) -> str:
     if _NUMBER.fullmatch(text):
         return f"a size needs its unit; write {text}MiB, or an int for bytes"
     if text.endswith("%"):
-        return "a percentage means nothing here; write an amount, such as 512MiB"
+        return "percentages are for limits only; write an amount, such as 512MiB"
     if text.startswith("-"):
         return "a size cannot be negative; write 0 or more"
     return "write a number and a unit (B, KiB MiB GiB TiB or kB MB GB TB), such as 512MiB"

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recyclepool.errors import RecyclePoolError, UnitError
-from recyclepool.units import format_duration, format_size, parse_duration, parse_size
+from recyclepool.units import format_duration, format_size, parse_duration, parse_size, percent_of
 
 A_SIZE = "write a number and a unit (B, KiB MiB GiB TiB or kB MB GB TB), such as 512MiB"
 A_DURATION = "write numbers with units (d h m s ms us), such as 1h30m or 500ms"
@@ -75,7 +75,7 @@ def test_knows_each_size_unit(unit: str, factor: int) -> None:
         ("10b", "cache='10b': the case of a unit counts; write 10B"),
         ("512", "cache='512': a size needs its unit; write 512MiB, or an int for bytes"),
         ("1.5", "cache='1.5': a size needs its unit; write 1.5MiB, or an int for bytes"),
-        ("80%", "cache='80%': a percentage means nothing here; write an amount, such as 512MiB"),
+        ("80%", "cache='80%': percentages are for limits only; write an amount, such as 512MiB"),
         ("-5MB", "cache='-5MB': a size cannot be negative; write 0 or more"),
         (-5, "cache=-5: a size cannot be negative; write 0 or more"),
         (True, 'cache=True: write an int (bytes) or text such as "512MiB"'),
@@ -199,6 +199,47 @@ def test_without_a_name_the_message_says_what_was_wanted() -> None:
         parse_size("x")
     with pytest.raises(UnitError, match=r"^duration='x': "):
         parse_duration("x")
+    with pytest.raises(UnitError, match=r"^limit='x%': "):
+        percent_of("x%")
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("80%", 80.0),
+        ("12.5%", 12.5),
+        ("100 %", 100.0),
+        ("0.01%", 0.01),
+        ("512MiB", None),
+        ("80", None),
+        ("80%B", None),
+        ("", None),
+        (80, None),
+        (None, None),
+        (b"80%", None),
+    ],
+)
+def test_reads_a_percentage(value: Any, expected: float | None) -> None:
+    assert percent_of(value) == expected
+
+
+@pytest.mark.parametrize("value", ["0%", "0.0%", "100.1%", "101%", "999999999999999%"])
+def test_refuses_a_percentage_out_of_range(value: str) -> None:
+    with pytest.raises(UnitError) as refused:
+        percent_of(value, name="memory")
+    advice = "write more than 0% and at most 100%, such as 80%"
+    assert str(refused.value) == f"memory={value!r}: {advice}"
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["%", "-5%", "+5%", " 80%", "80  %", "8 0%", "80%%", ".5%", "5.%", "1e1%", "nan%", "\u0668%"],
+)
+def test_refuses_what_is_no_percentage(value: str) -> None:
+    with pytest.raises(UnitError) as refused:
+        percent_of(value, name="memory")
+    advice = "write a number and a percent sign, such as 80% or 12.5%"
+    assert str(refused.value) == f"memory={value!r}: {advice}"
 
 
 @pytest.mark.parametrize(
