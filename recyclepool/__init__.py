@@ -1,5 +1,6 @@
 """A ``ThreadPoolExecutor`` whose workers stay warm, are watched, and are replaced one at a time."""
 
+import importlib
 import logging
 from typing import TYPE_CHECKING, Any
 
@@ -23,18 +24,26 @@ from recyclepool.states import PoolState, Reason, State
 from recyclepool.worker_local import current_worker, per_worker
 
 if TYPE_CHECKING:
+    from recyclepool import memory
     from recyclepool.events import (
         AbandonedWorker,
         CacheStats,
+        CacheTrimmed,
         CloseReport,
         Event,
         Histogram,
+        MemoryLimitTooLow,
+        MemoryNotOwned,
+        MemoryPressure,
+        MemoryRelieved,
+        MemoryReturned,
         PoolBroken,
         PoolClosed,
         PoolClosing,
         PoolStats,
         QueueFull,
         QueueRelieved,
+        Reading,
         TaskTimedOut,
         TeardownFailed,
         WatchdogFailed,
@@ -59,10 +68,16 @@ __all__ = [
     "AbandonedWorker",
     "BrokenRecyclePool",
     "CacheStats",
+    "CacheTrimmed",
     "CloseReport",
     "Event",
     "Histogram",
     "Limits",
+    "MemoryLimitTooLow",
+    "MemoryNotOwned",
+    "MemoryPressure",
+    "MemoryRelieved",
+    "MemoryReturned",
     "OutsideWorkerError",
     "PoolBroken",
     "PoolClosed",
@@ -73,6 +88,7 @@ __all__ = [
     "QueueFull",
     "QueueFullError",
     "QueueRelieved",
+    "Reading",
     "Reason",
     "RecyclePool",
     "RecyclePoolError",
@@ -99,6 +115,7 @@ __all__ = [
     "backends",
     "current_worker",
     "dump",
+    "memory",
     "per_worker",
     "pools",
 ]
@@ -108,6 +125,8 @@ def __getattr__(name: str) -> Any:
     """What only some programs ask for is imported when they do."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name == "memory":
+        return importlib.import_module("recyclepool.memory")
     from recyclepool import events, limits
 
     return getattr(limits if name == "Limits" else events, name)

@@ -4,6 +4,7 @@ import functools
 import os
 import threading
 from collections.abc import Iterable, Iterator
+from math import inf
 from types import FunctionType, MethodType
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -104,7 +105,7 @@ def name_of(value: str | None) -> str | None:
     return None if value is None else str.__str__(value)  # nothing of a subclass runs later
 
 
-def rules_of(value: "Limits | None") -> Rules:
+def rules_of(value: "Limits | None", backend: BackendFactory) -> Rules:
     if value is None:
         return Rules()
     from recyclepool.limits import Limits
@@ -114,7 +115,17 @@ def rules_of(value: "Limits | None") -> Rules:
             f"limits={value!r}: write limits=Limits(tasks=10_000), with recyclepool's Limits, "
             f"or None"
         )
-    return value.rules()
+    rules = value.rules()
+    if rules.memory < inf and backend.shares_objects and not rules.report_only:
+        from recyclepool._owned import SUPPORTED
+
+        if not SUPPORTED:
+            raise ValueError(
+                f"Limits(memory={value.memory!r}): what a thread owns is proven by reference "
+                f"counts, and a free-threaded build does not keep them in one place. Write "
+                f"pool_memory= for the whole process, or run on a build with a GIL"
+            )
+    return rules
 
 
 def text_of(name: str, value: str) -> str:

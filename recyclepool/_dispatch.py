@@ -76,6 +76,7 @@ class Taker(Protocol):
     leaving: Any  # its mark: None, or why it is to go
     resting: bool  # it will take the next task
     handed: list[Any]  # a task that is for this one: only an idle worker is given one
+    probe: Any  # None, or what has something to do while it sleeps
 
 
 class Dispatch:
@@ -166,7 +167,10 @@ class Dispatch:
             self.look()
         elif self.on_rest is not None:
             self.on_rest()
-        worker.wake.acquire()
+        if worker.probe is None:
+            worker.wake.acquire()
+        else:
+            worker.probe.sleep()
         worker.resting = False
         return self.closing
 

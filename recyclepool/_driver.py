@@ -69,8 +69,12 @@ def drive(worker: Worker, crew: Crew) -> None:
                 lost = error
         if worker.forked:
             return  # so are its queue and its teardown
-        crew.vacate(worker, lost)
-        _close(worker, crew)
+        if worker.in_haste:  # its memory first: a successor would fill as much again meanwhile
+            _close(worker, crew)
+            crew.vacate(worker, lost)
+        else:
+            crew.vacate(worker, lost)
+            _close(worker, crew)
         if not worker.forked:
             crew.left(worker)
     finally:

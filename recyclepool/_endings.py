@@ -51,6 +51,8 @@ def destroy(engine: Engine, grace: float) -> "CloseReport":
 
 def shut_down(engine: Engine, *, wait: bool, cancel_queued: bool) -> None:
     """See RecyclePool.shutdown."""
+    if cancel_queued and engine.paused is not None:
+        engine.cancel_queued()  # the end resumes dispatch
     engine.end(engine.dispatch, terminal=True)
     if cancel_queued:
         engine.cancel_queued()

@@ -6,8 +6,9 @@ What any thread may call leaves an order; what is done with the lock held may be
 
 import sys
 import threading
+from collections.abc import Callable
 from math import inf
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from recyclepool._bounded import BoundedDispatch
 from recyclepool._clearing import cancel_queue, fail_queue, like
@@ -19,9 +20,15 @@ from recyclepool._orders import Orders
 from recyclepool._refusals import START_FAILED, queue_full, refusal
 from recyclepool._staff import Settings, Staff
 from recyclepool._waits import Replaced, Rested, Started, Wait
-from recyclepool._worker import Worker
+from recyclepool._worker import Sample, Worker
 from recyclepool.errors import QueueFullError, TaskAbortedError, WorkerLostError, WorkerStartError
 from recyclepool.states import ACTIVE, PoolState, Reason, State
+
+if TYPE_CHECKING:
+    from contextvars import Context
+
+    from recyclepool._probe import Probe
+    from recyclepool._relief import Relief
 
 __all__ = ["Engine", "Settings"]
 
@@ -81,6 +88,20 @@ class Engine(Staff):
         dispatch.vacancies = self.roster.vacancies()
         return dispatch
 
+    def new_relief(self) -> "Relief":
+        """What measures the process, and gives memory back."""
+        from recyclepool._looks import Forecasts
+        from recyclepool._relief import Relief
+
+        self.forecasts = Forecasts()
+        return Relief(self)
+
+    def new_probe(self, worker: Worker, context: "Context") -> "Probe | None":
+        """What looks at a worker's memory. In its thread."""
+        from recyclepool._probe import SUPPORTED, Probe
+
+        return Probe(worker, self, context) if SUPPORTED else None
+
     # -- orders: any thread, at any bytecode ------------------------------------------------------
 
     def want_worker(self) -> None:
@@ -107,6 +128,41 @@ class Engine(Staff):
     def request_recycle(self, worker: Worker, why: str) -> None:
         """By its task: see CurrentWorker."""
         self._order(self.make_due, worker, Reason.REQUESTED, why)
+
+    def outgrown(
+        self, worker: Worker, why: str, sample: Sample, before: int, *, at_once: bool = False
+    ) -> None:
+        """By its probe, or for the whole process: it owns too much."""
+        self._order(self.replace_outgrown, worker, why, sample, before, at_once)
+
+    def limit_too_low(self, worker: Worker, owned: int) -> None:
+        """By its probe: another worker would own as much."""
+        self._order(self.note_too_low, worker, owned)
+
+    def limit_is_enough(self) -> None:
+        """By a probe: its worker's first task left no more than it may own."""
+        self._order(self.note_enough)
+
+    def trimmed(self, worker: Worker, before: int, after: int) -> None:
+        """By its probe: its cache was what it owned too much."""
+        self._order(self.news.trimmed, worker, before, after)
+
+    def probe_failed(self, error: BaseException) -> None:
+        """By a probe: it cannot look at its worker."""
+        self._order(self.news.watchdog_failed, text_of(error))
+
+    def not_owned(self, worker: Worker, what: str) -> None:
+        """By its probe: much of what it refers to a recycle would not free."""
+        self._order(self.news.not_owned, worker, what)
+
+    def give_back(self) -> None:
+        """By a probe: its worker has let go of much."""
+        if self.relief is not None:
+            self.relief.hurry()
+
+    def order(self, verb: Callable[..., None], *args: Any) -> None:
+        """Have something done with the lock held: by the relief."""
+        self._order(verb, *args)
 
     def vacate(self, worker: Worker, lost: BaseException | None) -> None:
         """By the driver: see Crew."""
@@ -157,7 +213,7 @@ class Engine(Staff):
         for worker in roster.may_serve():
             wake(worker.admission)
             worker.admitted = True
-        self.dispatch.vacancies = roster.vacancies()
+        self.dispatch.vacancies = self.vacancies()
         if roster.broken is not None:
             self._fail_epoch(roster.broken)
         if last or roster.state is not PoolState.OPEN:
@@ -208,6 +264,7 @@ class Engine(Staff):
             dispatch = self.dispatch
             dispatch.closing = True
             dispatch.rouse_all()
+            self.resume_dispatch()
             self.demand()
 
     def _destroy(self, dispatch: Dispatch) -> None:
@@ -218,6 +275,7 @@ class Engine(Staff):
         self.roster.destroy()
         dispatch.closing = True
         dispatch.rouse_all()
+        self.resume_dispatch()
         for worker in self.roster.workers.copy():
             self.retire_now(worker, Reason.CLOSE)
             for task in worker.handed.copy():
@@ -245,6 +303,7 @@ class Engine(Staff):
             self.news.broken(text_of(error))
         dispatch.closing = True
         dispatch.rouse_all()
+        self.resume_dispatch()
         fail_queue(dispatch, self.refusal(), self.outside, self.teller)
 
     def _cancel_queue(self) -> None:
@@ -311,7 +370,7 @@ class Engine(Staff):
         The best is the one whose slot has the highest weight for that key (rendezvous hashing,
         Thaler and Ravishankar 1998), so most keys stay where they are when slots come and go.
         """
-        if dispatch.closing or not dispatch.idle:
+        if dispatch.closing or self.paused is not None or not dispatch.idle:
             return False
         serving = {w.slot: w for w in self.roster.workers.copy() if w.state is State.SERVING}
         slots = range(self.roster.size) if len(serving) < self.roster.size else serving
@@ -323,7 +382,9 @@ class Engine(Staff):
         return any(dispatch.hand(task, worker) for worker in idle)
 
     def hand_over(self, dispatch: Dispatch, task: Future[Any]) -> bool:
-        """Give a task to any idle worker. False: all are busy."""
+        """Give a task to any idle worker. False: all are busy, or no task is to be started."""
+        if self.paused is not None:
+            return False
         idle = [w for w in self.roster.workers.copy() if w.resting]
         return any(dispatch.hand(task, worker) for worker in idle)
 

@@ -247,23 +247,33 @@ class Flag:
     def set(self) -> None:
         """Set it and wake all who wait."""
         self._set = True
-        for sleeper in self._sleepers.copy():
-            wake(sleeper)
+        self.nudge()
 
     def clear(self) -> None:
         """Take it back."""
         self._set = False
 
+    def nudge(self) -> None:
+        """Have those who wait look again at what they wait for."""
+        for sleeper in self._sleepers.copy():
+            wake(sleeper)
+
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until it is set, or for `timeout` seconds. True if it is set."""
         return guarded(self._wait, timeout)
 
-    def _wait(self, timeout: float | None) -> bool:
+    def wait_unless(self, over: Callable[[], bool]) -> bool:
+        """Wait until it is set, or over(): who makes that true nudges then. True if it is set."""
+        return guarded(self._wait, None, over)
+
+    def _wait(self, timeout: float | None, over: Callable[[], bool] | None = None) -> bool:
         sleeper = new_lock()
         sleeper.acquire()
         self._sleepers.append(sleeper)
         try:
-            sleep_until(self.is_set, sleeper, timeout)
+            sleep_until(
+                self.is_set if over is None else lambda: self._set or over(), sleeper, timeout
+            )
         finally:
             self._sleepers.remove(sleeper)
         return self._set

@@ -149,6 +149,30 @@ class News:
         """The queue that was full is half empty."""
         self._note(INFO, "QueueRelieved", queued)
 
+    def trimmed(self, worker: Worker, before: int, after: int) -> None:
+        """Half of its cache was enough."""
+        self._note(INFO, "CacheTrimmed", worker.slot, worker.generation, before, after)
+
+    def limit_too_low(self, worker: Worker, owned: int, limit: int) -> None:
+        """A worker owns more than it may after its first task."""
+        self._note(WARNING, "MemoryLimitTooLow", worker.slot, worker.generation, owned, limit)
+
+    def not_owned(self, worker: Worker, what: str) -> None:
+        """What it refers to is also referred to from elsewhere."""
+        self._note(INFO, "MemoryNotOwned", worker.slot, worker.generation, what)
+
+    def returned(self, slot: int, generation: int, *told: Any) -> None:
+        """What a recycle gave back."""
+        self._note(INFO, "MemoryReturned", slot, generation, *told)
+
+    def pressure(self, rss: int, limit: int, cause: str, paused: bool) -> None:
+        """The process is too big, and nothing helps."""
+        self._note(WARNING, "MemoryPressure", rss, limit, cause, paused)
+
+    def relieved(self, rss: int, limit: int) -> None:
+        """Tasks are started again."""
+        self._note(INFO, "MemoryRelieved", rss, limit)
+
     def closing(self) -> None:
         """The end of an epoch began."""
         self._note(DEBUG, "PoolClosing")

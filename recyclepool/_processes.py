@@ -18,6 +18,8 @@ IMPORTED_LATE = (
     "random",
     "traceback",
     "recyclepool._inject",
+    "recyclepool._probe",
+    "recyclepool._relief",
     "recyclepool._stats",
     "recyclepool._watchdog",
     "recyclepool.events",
@@ -93,6 +95,9 @@ def _finish_imports() -> None:
 
 
 def _after_fork() -> None:
+    host_memory = sys.modules.get("recyclepool._host_memory")
+    if host_memory is not None:
+        host_memory.begin_anew()  # it has the parent's figures open
     for action in _in_child:
         action()
     for engine in _all_engines():

@@ -25,8 +25,18 @@ class Rules(NamedTuple):
     surge: int = 1
     max_abandoned: int | None = None  # None: as many as the pool has slots
     report_only: bool = False
+    memory: float = inf  # bytes that a worker may own
+    pool_memory: float = inf  # bytes that the whole process may take
+    memory_samples: int = 3  # readings in a row that have to be over it
+    sample_every: float = 1.0
+    min_age: float = 10.0  # of a worker that goes for its memory
 
     @property
     def patience(self) -> float:
         """How long a task may run before anybody has to look at it."""
         return min(self.task_timeout, self.hang)
+
+    @property
+    def weighs(self) -> bool:
+        """Does anybody have to know what a worker holds?"""
+        return self.memory < inf or self.pool_memory < inf

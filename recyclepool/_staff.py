@@ -18,7 +18,7 @@ from recyclepool._clearing import fail_queue
 from recyclepool._dispatch import Dispatch
 from recyclepool._driver import drive
 from recyclepool._future import Future, name_of
-from recyclepool._gate import here, wake
+from recyclepool._gate import Flag, here, wake
 from recyclepool._news import News, text_of
 from recyclepool._orders import daemons_allowed
 from recyclepool._roster import Roster
@@ -26,12 +26,17 @@ from recyclepool._rules import Rules
 from recyclepool._stacks import stack_of
 from recyclepool._teller import Teller
 from recyclepool._waits import Waits
-from recyclepool._worker import Books, Doom, Tally, Worker
+from recyclepool._worker import Books, Doom, Gone, Sample, Tally, Worker
 from recyclepool.backends import BackendFactory, Hooks
 from recyclepool.errors import TaskTimeoutError, WorkerStartError
 from recyclepool.states import ACTIVE, PoolState, Reason, State
 
 if TYPE_CHECKING:
+    from contextvars import Context
+
+    from recyclepool._looks import Forecasts
+    from recyclepool._probe import Probe
+    from recyclepool._relief import Relief
     from recyclepool._watchdog import Watchdog
 
 __all__ = ["Settings", "Staff"]
@@ -57,6 +62,7 @@ class Settings(NamedTuple):
     initargs: tuple[Any, ...] = ()
     finalizer: Callable[[], object] | None = None
     clock: Callable[[], float] = monotonic
+    rss: Callable[[], int] | None = None  # what the process takes; None: the system is asked
     new_thread: Callable[..., threading.Thread] = threading.Thread
 
 
@@ -74,6 +80,7 @@ class Staff:
             settings.finalizer,
             settings.isolated,
             on_last_task,
+            self.new_probe if settings.rules.weighs else None,
         )
         self.set_up(settings.size)
 
@@ -90,9 +97,21 @@ class Staff:
         self.waits = Waits(self.teller)
         self.launch_error: WorkerStartError | None = None
         self.watchdog: Watchdog | None = None
+        self.too_low = 0  # workers in a row that owned more than they may after their first task
+        self.paused: Flag | None = None  # dispatch waits for it: the process is too big
+        self.relief: Relief | None = self.new_relief() if rules.weighs else None
+        self.forecasts: Forecasts  # with the relief
         self._spare: Worker | None = None  # made ahead: nobody waits for it then
         if rules != Rules(tasks=rules.tasks, surge=rules.surge):
             self.need_watchdog()
+
+    def new_relief(self) -> "Relief":
+        """What measures the process, and gives memory back."""
+        raise NotImplementedError  # it is given the engine's orders
+
+    def new_probe(self, worker: Worker, context: "Context") -> "Probe | None":
+        """What looks at a worker's memory."""
+        raise NotImplementedError  # so is this
 
     def want_worker(self) -> None:
         """A task found nobody: any thread."""
@@ -116,10 +135,15 @@ class Staff:
     def demand(self) -> None:
         """Look at the queue. A vacancy is visible before that: a task that comes later sees it."""
         dispatch, roster = self.dispatch, self.roster
-        dispatch.vacancies = roster.vacancies()
-        roster.demand(len(dispatch.queue))
+        dispatch.vacancies = self.vacancies()
+        if self.paused is None:
+            roster.demand(len(dispatch.queue))
         if dispatch.queue and dispatch.idle:
             dispatch.look()
+
+    def vacancies(self) -> int:
+        """How many workers could be started for tasks: none while no task is."""
+        return self.roster.vacancies() if self.paused is None else 0
 
     def _new_worker(self, slot: int, generation: int) -> Worker:
         settings = self.settings
@@ -172,6 +196,8 @@ class Staff:
             if age < inf:
                 worker.expires = now + age * (1 - self._jitter())
             self.news.ready(worker, now - worker.born)
+            if self.relief is not None:
+                self.relief.stand_by()
 
     def not_started(self, worker: Worker, failure: WorkerStartError) -> None:
         """It could not be opened."""
@@ -200,7 +226,7 @@ class Staff:
 
     def make_due(self, worker: Worker, reason: Reason, why: str) -> None:
         """It is to be replaced, and serves until its successor is ready."""
-        if self.rules.report_only and reason is Reason.AGE:
+        if self.rules.report_only and reason in (Reason.AGE, Reason.MEMORY):
             self.news.due(worker, reason, why, report_only=True)
         elif self.roster.make_due(worker, reason):
             worker.why = why
@@ -212,6 +238,8 @@ class Staff:
             if reason is not worker.due:
                 worker.why = why
             worker.leaving = reason  # DISPATCH 7: mark, then take out
+        if self.paused is not None:
+            self.paused.nudge()
         # Before it is RETIRING: what derives that it is to go would not name it again.
         taken_out = worker.dispatch.rouse(worker)
         if worker.state in ACTIVE:
@@ -238,13 +266,84 @@ class Staff:
         if worker in self.roster.workers:
             now = self.settings.clock()
             self.news.retired(worker, now - worker.born, now - worker.retired_at)
+            if worker.outgrown is not None and worker.reason is Reason.MEMORY:
+                self._measure_return(worker, *worker.outgrown)
         self.roster.left(worker)
+        if self.relief is not None and not self.roster.workers:
+            self.relief.look()
         self.books = self.books.closed_for(worker.tally)
         if self.launch_error is not None and not self.roster.workers:
             self.roster.resume()  # nobody is left who could wait for a thread
         if self._spare is None and self.roster.state is PoolState.OPEN:
             self._spare = self._make_worker()  # where one was replaced another will be
         self.demand()
+
+    # -- memory -----------------------------------------------------------------------------------
+
+    def replace_outgrown(
+        self, worker: Worker, why: str, sample: Sample, before: int, at_once: bool
+    ) -> None:
+        """It owns too much, or most in a process that is too big.
+
+        `at_once`: it grows so fast that it may not serve until its successor is ready.
+        """
+        self.make_due(worker, Reason.MEMORY, why)
+        if worker.due is Reason.MEMORY:
+            worker.outgrown = sample, before
+            if at_once and worker.leaving is None:
+                self.need_watchdog()  # nobody takes its place before its teardown is over
+                worker.in_haste = True
+                self.retire_now(worker, Reason.MEMORY)
+
+    def note_too_low(self, worker: Worker, owned: int) -> None:
+        """The limit is less than a first task leaves. Told once, until it is enough again."""
+        if worker not in self.roster.workers or worker.measured_low:
+            return
+        worker.measured_low = True
+        if not self.too_low:
+            self.news.limit_too_low(worker, owned, int(self.rules.memory))
+        self.too_low += 1
+
+    def note_enough(self) -> None:
+        """The limit is enough for a worker's first task."""
+        self.too_low = 0
+
+    def _measure_return(self, worker: Worker, sample: Sample, before: int) -> None:
+        if self.relief is not None:
+            told = (worker.slot, worker.generation, sample.bytes, sample.largest)
+            self.relief.gone(Gone(*told, before, worker.thread, worker))
+
+    def pause_dispatch(self) -> None:
+        """Start no task for now. Those who wait for one go on if they are to go (`nudge`)."""
+        if self.roster.state is not PoolState.OPEN:
+            return
+        if self.paused is None:
+            self.paused = Flag()
+        self.hurry_probes()
+        self.demand()
+        if self.relief is not None:
+            self.relief.stand_by()  # which resumes it
+
+    def resume_dispatch(self) -> None:
+        """Start tasks again."""
+        if self.paused is not None:
+            self.paused.set()  # first: broken off here, it is done again
+            self.paused = None
+            self.demand()
+
+    def hurry_probes(self) -> None:
+        """Have each worker ask its probe before its next task (PROBE 4)."""
+        for worker in self.roster.workers.copy():
+            if worker.probe is not None:
+                worker.probe.look_at = -inf
+
+    def trim_all_caches(self) -> None:
+        """Have each worker let go of half of its cache, those too that sleep."""
+        for worker in self.roster.workers.copy():
+            if worker.probe is not None:
+                worker.probe.to_trim = True
+        self.hurry_probes()
+        self.dispatch.rouse_all()
 
     def give_up(self, worker: Worker, start_error: WorkerStartError | None = None) -> None:
         """Give it up. Should its code return some day, it leaves, and nobody notices."""

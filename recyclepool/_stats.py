@@ -8,8 +8,15 @@ from recyclepool._describe import everybody
 from recyclepool._engine import Engine
 from recyclepool._future import name_of
 from recyclepool._stacks import stack_of, text_of
-from recyclepool._worker import Worker
-from recyclepool.events import CacheStats, Histogram, PoolStats, WorkerStack, WorkerStats
+from recyclepool._worker import Sample, Worker
+from recyclepool.events import (
+    CacheStats,
+    Histogram,
+    PoolStats,
+    Reading,
+    WorkerStack,
+    WorkerStats,
+)
 from recyclepool.states import BUCKETS, State
 
 __all__ = ["snapshot", "stacks"]
@@ -64,7 +71,13 @@ def snapshot(engine: Engine) -> PoolStats:
         run=Histogram(BUCKETS, runs, tally.run_seconds),
         cache=_caches(engine),
         workers=workers,
+        memory=None if engine.relief is None else _reading(engine.relief.sample),
+        paused=engine.paused is not None,
     )
+
+
+def _reading(sample: Sample | None) -> Reading | None:
+    return None if sample is None else Reading(*sample)
 
 
 def _queue(engine: Engine, now: float) -> tuple[int, float | None]:
@@ -93,6 +106,7 @@ def _worker(worker: Worker, now: float) -> WorkerStats:
         task_running=None if task is None else max(0.0, now - worker.task_started),
         due=worker.due,
         stack=text_of(worker.given_up[1]) or None,
+        memory=_reading(worker.memory),
     )
 
 

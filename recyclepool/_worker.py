@@ -9,7 +9,7 @@ from recyclepool._gate import Flag, Gate, new_lock
 from recyclepool.cache import WorkerCache
 from recyclepool.states import BUCKETS, Reason, State
 
-__all__ = ["Books", "Doom", "Tally", "Worker"]
+__all__ = ["Books", "Doom", "Gone", "Sample", "Tally", "Worker"]
 
 _NO_COUNTS = [0] * (len(BUCKETS) + 1)
 _SUMS = ("failed", "aborted", "cancelled", "timed_out", "lost", "wait_seconds", "run_seconds")
@@ -77,6 +77,29 @@ class Doom(NamedTuple):
     pause: float
 
 
+class Sample(NamedTuple):
+    """One reading of what a worker holds, or a process."""
+
+    kind: str  # "owned", "rss", "uss"
+    bytes: int
+    at: float  # the wall clock
+    is_bound: bool  # it may be more
+    undecided: int = 0  # containers that are left open, with all that they reach
+    largest: tuple[tuple[str, int], ...] = ()  # roots, and the bytes that go with them
+
+
+class Gone(NamedTuple):
+    """A worker that went for its memory."""
+
+    slot: int
+    generation: int
+    owned: int
+    largest: tuple[tuple[str, int], ...]
+    before: int  # the process's floor, when that was decided
+    thread: Any
+    worker: Any  # to know it by
+
+
 class Worker:
     """One driver thread and its backend instance, from STARTING to STOPPED or ABANDONED.
 
@@ -106,10 +129,15 @@ class Worker:
         "handed",
         "heartbeat",
         "idle_since",
+        "in_haste",
         "last_task",
         "launched",
         "leaving",
+        "measured_low",
+        "memory",
         "opened",
+        "outgrown",
+        "probe",
         "reason",
         "reported",
         "resting",
@@ -143,6 +171,10 @@ class Worker:
         self.leaving: Reason | None = None
         self.doom: Doom | None = None
         self.expires = inf  # when it is too old
+        # What it owned and the process took, when it was found to be the one that is to go.
+        self.outgrown: tuple[Sample, int] | None = None
+        self.in_haste = False  # its memory grows fast: nobody takes its place until it is gone
+        self.measured_low = False  # it owned more than it may after its first task: that is noted
         self.reported = -inf  # when the task started, or the idling, that report_only told of
         self.given_up: tuple[str | None, Any] = (None, None)  # its task and its stack, if abandoned
         self.backend: Any = None
@@ -162,6 +194,8 @@ class Worker:
         self.teardowns: list[Callable[[], None]] = []
         self.tasks = 0  # started here
         self.last_task = last_task  # the number of the task after which it goes; 0: none
+        self.memory: Sample | None = None  # what it held when it was last looked at
+        self.probe: Any = None  # what looks; None: nobody wants to know
         self.handed: list[Any] = []  # a task that is for this worker: DISPATCH 9
         self.resting = True  # it will take the next task: false from before each popleft
         self.forked = False  # a copy, in the child of a fork: only the thread that forked is there

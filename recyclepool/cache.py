@@ -16,8 +16,9 @@ if TYPE_CHECKING:
 
 __all__ = ["EvictionCause", "WorkerCache"]
 
-# Why an entry went: for room, its time was up, another was put in its place, it was taken out.
-EvictionCause = Literal["size", "ttl", "replaced", "deleted"]
+# Why an entry went: for room, its time was up, another was put in its place, it was taken out, the
+# worker was over its memory limit.
+EvictionCause = Literal["size", "ttl", "replaced", "deleted", "memory"]
 _NO_EVICTIONS: dict[str, int] = dict.fromkeys(get_args(EvictionCause), 0)
 _REQUIRED: Any = object()
 
@@ -137,6 +138,14 @@ class WorkerCache(MutableMapping[Hashable, Any]):
         self._expire()
         entry = self._remove_oldest("deleted")
         return entry.key, entry.value
+
+    def trim(self, size: Size) -> None:
+        """Let go of the least recently used until the rest counts for `size` bytes or less."""
+        most = parse_size(size, name="size")
+        self._expire()
+        with suppress(KeyError):  # a __del__ may empty it first
+            while self._bytes > most:
+                self._remove_oldest("memory")
 
     def clear(self) -> None:
         """Let go of all entries. The counts stay."""

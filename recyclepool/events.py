@@ -10,15 +10,21 @@ from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
 from recyclepool.states import BUCKETS, PoolState, Reason, State
-from recyclepool.units import format_duration
+from recyclepool.units import format_duration, format_size
 
 __all__ = [
     "BUCKETS",
     "AbandonedWorker",
     "CacheStats",
+    "CacheTrimmed",
     "CloseReport",
     "Event",
     "Histogram",
+    "MemoryLimitTooLow",
+    "MemoryNotOwned",
+    "MemoryPressure",
+    "MemoryRelieved",
+    "MemoryReturned",
     "PoolBroken",
     "PoolClosed",
     "PoolClosing",
@@ -26,6 +32,7 @@ __all__ = [
     "PoolStats",
     "QueueFull",
     "QueueRelieved",
+    "Reading",
     "Reason",
     "State",
     "TaskTimedOut",
@@ -69,6 +76,22 @@ class Histogram:
 
 
 @dataclass(frozen=True, slots=True)
+class Reading:
+    """What somebody held when it was last looked at. docs/memory.md says what the kinds mean."""
+
+    kind: str  # "owned" of a thread worker, "rss" of a process, "uss" of a process worker
+    bytes: int
+    at: float  # the wall clock
+    is_bound: bool = False  # it is `bytes` or more: the look ended before all was decided
+    undecided: int = 0  # containers that it left open
+    largest: tuple[tuple[str, int], ...] = ()  # when it was over the limit: roots, and their bytes
+
+    def __str__(self) -> str:
+        bound = ">= " if self.is_bound else ""
+        return f"{bound}{format_size(self.bytes)} {self.kind}"
+
+
+@dataclass(frozen=True, slots=True)
 class WorkerStats:
     """One worker as it was at one moment. Seconds are floats."""
 
@@ -82,6 +105,7 @@ class WorkerStats:
     task_running: float | None
     due: Reason | None = None  # why it is to be replaced: it serves until its successor is ready
     stack: str | None = None  # of an abandoned one: where it was when it was given up
+    memory: Reading | None = None  # None: no limit asks for it, or it was not looked at yet
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +150,8 @@ class PoolStats:
     run: Histogram
     cache: CacheStats  # of the workers that are here, together
     workers: tuple[WorkerStats, ...]
+    memory: Reading | None = None  # of the process; None without Limits(pool_memory=)
+    paused: bool = False  # dispatch waits: the process is above Limits(pool_memory=)
 
     def as_dict(self) -> dict[str, Any]:
         """The same, ready for json.dumps."""
@@ -369,6 +395,116 @@ class QueueRelieved(Event):
 
     def _line(self) -> str:
         return f"its queue is no longer full: {self.queued} tasks wait"
+
+
+@dataclass(frozen=True, slots=True)
+class CacheTrimmed(_WorkerEvent):
+    """A worker over its memory limit was saved: half of its cache was enough. Owned bytes."""
+
+    before: int
+    after: int
+
+    _usual_level: ClassVar[int] = logging.INFO
+
+    def _line(self) -> str:
+        before, after = format_size(self.before), format_size(self.after)
+        return f"{self._worker} owned {before}; half of its cache went, and {after} are left"
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryLimitTooLow(_WorkerEvent):
+    """A worker owns more than it may after its first task: a recycle cannot keep it below that.
+
+    Its recycles back off: the age at which one goes for its memory doubles each time.
+    """
+
+    owned: int
+    limit: int
+
+    _usual_level: ClassVar[int] = logging.WARNING
+
+    def _line(self) -> str:
+        owned, limit = format_size(self.owned), format_size(self.limit)
+        return (
+            f"{self._worker} owns {owned} after its first task, and the limit is {limit}: too low "
+            f"for recycles to help, so they become rare"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryNotOwned(_WorkerEvent):
+    """Much can be reached from a worker that its recycle would not free. Told once for each."""
+
+    what: str
+
+    _usual_level: ClassVar[int] = logging.INFO
+
+    def _line(self) -> str:
+        return f"{self._worker}: {self.what}"
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryReturned(_WorkerEvent):
+    """What the recycle of a worker for its memory gave back, told after it has gone.
+
+    `owned_bytes` were proven just before. `rss_delta` is how the process changed since then, to its
+    floor (the least RSS of a quarter of a second), whoever changed it: less than 0 is memory that
+    the system has back. `trim_seconds`: to collect garbage and to have free memory returned took
+    that long; None: it was not needed.
+    """
+
+    owned_bytes: int
+    largest: tuple[tuple[str, int], ...]
+    rss_delta: int
+    noise: int  # changes of less than that say nothing
+    trim_seconds: float | None
+
+    _usual_level: ClassVar[int] = logging.INFO
+
+    def _line(self) -> str:
+        roots = ", ".join(f"{names} {format_size(size)}" for names, size in self.largest)
+        moved = format_size(abs(self.rss_delta))
+        change = f"fell by {moved}" if self.rss_delta <= 0 else f"rose by {moved}"
+        trimmed = ""
+        if self.trim_seconds is not None:
+            trimmed = f", after a trim of {format_duration(self.trim_seconds)}"
+        owned = f"{format_size(self.owned_bytes)} ({roots})" if roots else ""
+        owned = owned or format_size(self.owned_bytes)
+        return f"{self._worker} owned {owned}; the process {change}{trimmed}"
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryPressure(Event):
+    """The process is above ``Limits(pool_memory=)``, and recycles do not help: here is the cause.
+
+    Told once, until something helps. With `paused` no task is started for a while.
+    """
+
+    rss: int
+    limit: int
+    cause: str
+    paused: bool
+
+    _usual_level: ClassVar[int] = logging.WARNING
+
+    def _line(self) -> str:
+        paused = "; no task is started for a while" if self.paused else ""
+        rss, limit = format_size(self.rss), format_size(self.limit)
+        return f"the process takes {rss}, the limit is {limit}: {self.cause}{paused}"
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryRelieved(Event):
+    """Dispatch goes on: the process is below its limit, or the pause was long enough."""
+
+    rss: int
+    limit: int
+
+    _usual_level: ClassVar[int] = logging.INFO
+
+    def _line(self) -> str:
+        rss, limit = format_size(self.rss), format_size(self.limit)
+        return f"tasks are started again: the process takes {rss}, the limit is {limit}"
 
 
 @dataclass(frozen=True, slots=True)

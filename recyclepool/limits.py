@@ -1,19 +1,18 @@
 """When a worker is to go. Every limit is optional and off by default."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from math import inf, isfinite
 from typing import Any
 
 from recyclepool._explained import explained
 from recyclepool._rules import Rules
-from recyclepool.units import Duration, Size, parse_duration
+from recyclepool.units import Duration, Size, parse_duration, parse_size, percent_of
 
 __all__ = ["Limits"]
 
+LEAST_PAUSE = 0.01  # seconds between two readings of a worker's memory
 LEAST_TEARDOWN = 1.0  # seconds: one that has nothing to tear down needs its moment, too
-
-_LATER = ("memory", "memory_hard", "pool_memory", "memory_samples", "sample_every")
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +23,13 @@ class Limits:
 
     - ``tasks``: a worker goes after that many tasks, exactly; its successor starts when the last
       of them does.
+    - ``memory``: what a worker may own, as ``"512MiB"``, bytes, or ``"10%"`` of the container's
+      limit: what its recycle would free, proven (docs/memory.md). Over it in ``memory_samples``
+      readings in a row, at least ``sample_every`` apart, and at least ``min_age`` old, it has its
+      cache trimmed to half, and is due if that is not enough. At 1.5 times the limit, or where it
+      will be there by the next reading, it waits for none of these, and takes no other task.
+    - ``pool_memory``: what the whole process may take. Above it memory is given back, the worker
+      that owns most is replaced, and where nothing helps dispatch pauses and the cause is told.
     - ``age``: a worker is due when it is that old (``jitter`` makes that up to a tenth earlier, at
       random, so that workers do not all go at once). It serves until its successor is ready.
     - ``idle``: a worker that had nothing to do for that long goes, and has no successor, as long
@@ -43,12 +49,12 @@ class Limits:
       0: the old one leaves first.
     - ``max_abandoned``: how many abandoned threads may live; one more, and the pool is broken.
       None: as many as ``max_workers``.
-    - ``jitter``: 0 to 1, for ``age`` and for the pauses between starts that fail.
-    - ``min_age``: for memory limits only, which are to come.
+    - ``jitter``: 0 to 1, for ``age``, for ``sample_every`` and for the pauses between starts that
+      fail.
     - ``report_only``: tell what would be done, in events and log lines, and do nothing.
 
-    Raises TypeError or ValueError (UnitError for a duration) for what makes no sense. The memory
-    limits belong to versions to come: until they work, to set one raises a ValueError.
+    Raises TypeError or ValueError (UnitError for sizes and durations) for what makes no sense.
+    ``memory_hard`` is for backends that can kill, which are to come: to set it raises ValueError.
     """
 
     tasks: int | None = None
@@ -70,16 +76,17 @@ class Limits:
     report_only: bool = False
 
     def __post_init__(self) -> None:
-        defaults = {field.name: field.default for field in fields(self)}
-        for name in _LATER:
-            if getattr(self, name) != defaults[name]:
-                raise ValueError(
-                    f"Limits({name}=...) does not work yet in this version: leave it out. "
-                    f'What works is Limits(tasks=10_000, age="6h", idle="5m", task_timeout="30s", '
-                    f'hang="2m")'
-                )
+        if self.memory_hard is not None:
+            raise ValueError(
+                "Limits(memory_hard=...) needs workers that can be killed, which this version does "
+                'not have: write memory="512MiB", which replaces a worker between two tasks'
+            )
+        for name in ("memory", "pool_memory"):
+            self._normalize(name, _size)
         for name in ("age", "idle", "task_timeout", "hang", "start_timeout"):
             self._normalize(name, _limit)
+        self._normalize("sample_every", _pause)
+        self._normalize("memory_samples", _at_least(1, optional=False))
         for name in ("min_age", "grace"):
             self._normalize(name, _duration)
         self._normalize("jitter", _jitter)
@@ -108,6 +115,11 @@ class Limits:
             surge=self.max_surge,
             max_abandoned=self.max_abandoned,
             report_only=self.report_only,
+            memory=_bytes("memory", self.memory),
+            pool_memory=_bytes("pool_memory", self.pool_memory),
+            memory_samples=self.memory_samples,
+            sample_every=parse_duration(self.sample_every),
+            min_age=parse_duration(self.min_age),
         )
 
 
@@ -116,6 +128,34 @@ Limits.__init__ = explained(Limits.__init__)  # type: ignore[method-assign]
 
 def _seconds(limit: Duration | None) -> float:
     return inf if limit is None else parse_duration(limit)
+
+
+def _bytes(name: str, limit: Size | None) -> float:
+    """A percentage is of what the container has when the pool is made."""
+    if limit is None:
+        return inf
+    from recyclepool._host_memory import limit_in_bytes
+
+    return limit_in_bytes(limit, name)
+
+
+def _size(name: str, value: Any) -> Any:
+    """In bytes; a percentage as it was written: it is of what there is when a pool is made."""
+    if value is None or (isinstance(value, str) and percent_of(value, name=name) is not None):
+        return value
+    size = parse_size(value, name=name)
+    if size == 0:
+        raise ValueError(f"Limits({name}={value!r}): write more than 0, or None for no limit")
+    return size
+
+
+def _pause(name: str, value: Any) -> float:
+    seconds = _duration(name, value)
+    if seconds < LEAST_PAUSE:
+        raise ValueError(
+            f"Limits({name}={value!r}): write {LEAST_PAUSE} seconds or more, such as {name}=1.0"
+        )
+    return seconds
 
 
 def _duration(name: str, value: Any) -> float:

@@ -108,7 +108,7 @@ class RecyclePool(futures.ThreadPoolExecutor):
             thread_names=text_of("thread_name_prefix", thread_name_prefix),
             backend=factory,
             isolated=self._isolated,
-            rules=rules_of(limits),
+            rules=rules_of(limits, factory),
             max_queue=max_queue_of(max_queue),
             on_full=on_full_of(on_full),
             cache=cache_of(cache),

@@ -35,6 +35,7 @@ class Reason(StrEnum):
 
     TASKS = "tasks"  # it had served as many as it was to
     AGE = "age"  # it was as old as it may be
+    MEMORY = "memory"  # it owned more than it may, or most in a process that was too big
     IDLE = "idle"  # it had nothing to do for long: no successor
     TIMEOUT = "timeout"  # its task ran longer than it may
     HANG = "hang"  # its task gave no sign of life for too long

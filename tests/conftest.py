@@ -1,5 +1,6 @@
 """What holds for every test: nothing is left over, and the pools check their own invariants."""
 
+import contextlib
 import gc
 import sys
 import threading
@@ -34,7 +35,8 @@ def _still_alive(before: set[threading.Thread]) -> list[threading.Thread]:
     if set(threading.enumerate()) - before:
         gc.collect()  # a dropped pool that is part of a cycle ends its threads only then
     for thread in set(threading.enumerate()) - before:
-        thread.join(max(0.0, deadline - time.monotonic()))
+        with contextlib.suppress(RuntimeError):  # enumerated just before it starts
+            thread.join(max(0.0, deadline - time.monotonic()))
     return [thread for thread in threading.enumerate() if thread not in before]
 
 

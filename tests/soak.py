@@ -208,6 +208,14 @@ def warm(task: Task, rng: random.Random) -> None:
             cache[key] = bytes(1000)
 
 
+def hoard(task: Task, rng: random.Random) -> None:
+    """Leaks, in a cycle at times."""
+    kept = HOARD.__dict__.setdefault("kept", [])
+    kept.append([bytes(rng.randrange(20_000))])
+    if rng.random() < 0.3:
+        kept[-1].append(kept[-1])
+
+
 def look(task: Task, rng: random.Random) -> None:
     pool = task.arena.pool
     if pool is None:
@@ -236,8 +244,9 @@ class Litter:
             self.arena.submit(Task(self.arena, random.Random(self.seed), leaf=True))
 
 
+HOARD = threading.local()
 LEAVES = [noop, noop, wait, spin, fail]
-KINDS = [*LEAVES, block, parent, parent, swallow, cancel, wish, litter, warm, look]
+KINDS = [*LEAVES, block, parent, parent, swallow, cancel, wish, litter, warm, hoard, look]
 
 
 # -- one pool -------------------------------------------------------------------------------------
@@ -288,11 +297,15 @@ class Arena:
             "max_surge": rng.choice((0, 2)),
             "max_abandoned": rng.randint(1, 4),
             "report_only": True,
+            "memory": rng.choice(("8KiB", "200KiB", "10MiB")),
+            "pool_memory": "100%",
         }
         odds = {"report_only": 0.05, "start_timeout": 0.15, "max_abandoned": 0.2}
         chosen = {k: v for k, v in choices.items() if rng.random() < odds.get(k, 0.25)}
         if chosen:
             chosen |= {"grace": rng.choice((0.02, "200ms")), "jitter": rng.choice((0, 0.5))}
+            chosen |= {"memory_samples": rng.choice((1, 3)), "min_age": rng.choice((0, 0.1))}
+            chosen |= {"sample_every": rng.choice((0.01, 0.1))}
         self.limits = set(chosen)
         self.failing = rng.choice((0.0, 0.0, 0.0, 0.05, 0.3))
         self.slow = rng.choice((0.0, 0.0, 0.01, 0.05))
@@ -628,6 +641,13 @@ class Actor:
     def pause(self) -> None:
         time.sleep(self.rng.choice((0.0, 0.001, 0.02, 0.1)))  # workers fall idle, and age
 
+    def hold_back(self) -> None:
+        """As for a process that is too big."""
+        engine = self.arena.pool._engine
+        engine.order(engine.pause_dispatch)
+        time.sleep(self.rng.choice((0.0, 0.001, 0.02)))
+        engine.order(engine.resume_dispatch)
+
     def cancel(self) -> None:
         self.arena.cancel_some(self.rng)
 
@@ -684,6 +704,7 @@ WEIGHTS = {
     "burst": 40,
     "await_some": 10,
     "pause": 12,
+    "hold_back": 2,
     "cancel": 6,
     "look": 5,
     "wait_idle": 3,

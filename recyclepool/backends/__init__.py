@@ -6,6 +6,7 @@ would cost the thread backend 10 to 20 % of its throughput.
 """
 
 from collections.abc import Callable
+from contextvars import Context
 from typing import Any, NamedTuple, Protocol
 
 from recyclepool._worker import Worker
@@ -47,6 +48,9 @@ class Hooks(NamedTuple):
     finalizer: Callable[[], object] | None
     isolated: bool  # a task sees its submitter's context variables, or none: nothing another left
     on_last_task: Callable[[Worker], None]  # called as the last task of a worker starts
+    # Of a worker whose tasks run in its own thread, called in it with the worker and its context:
+    # what looks at its memory. None: nobody wants to know.
+    new_probe: Callable[[Worker, Context], Any] | None = None
 
 
 class BackendFactory(Protocol):

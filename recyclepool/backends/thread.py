@@ -4,7 +4,7 @@ import operator
 from bisect import bisect_left
 from collections.abc import Sized
 from concurrent.futures._base import RUNNING
-from contextvars import Context, copy_context
+from contextvars import Context
 from math import inf
 from time import monotonic
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -61,20 +61,18 @@ class ThreadBackend:
         self._worker = worker
         self._hooks = hooks
         self._may_interrupt = may_interrupt
-        self._own_variables: dict[Any, Any] = {}  # those that the initializer set: they win
+        self._context = Context()  # of whatever runs here and is no task, and goes with the worker
+        self._own_variables: tuple[Any, ...] = ()  # that the initializer set there: they win
         self._opened = False  # a finalizer answers to an initializer that succeeded
 
     def open(self) -> None:
         """Run the initializer."""
-        hooks = self._hooks
+        hooks, worker = self._hooks, self._worker
+        if hooks.new_probe is not None:
+            worker.probe = hooks.new_probe(worker, self._context)
         if hooks.initializer is not None:
-            before = copy_context()
-            hooks.initializer(*hooks.initargs)
-            self._own_variables = {
-                variable: value
-                for variable, value in copy_context().items()
-                if variable not in before or before[variable] is not value
-            }
+            self._context.run(hooks.initializer, *hooks.initargs)
+            self._own_variables = tuple(self._context)
         self._opened = True
 
     def serve(self) -> None:
@@ -85,7 +83,7 @@ class ThreadBackend:
         new one.
         """
         if not self._hooks.isolated:
-            self._serve(())
+            self._context.run(self._serve, ())
             return
         over = False
         while not over:
@@ -98,12 +96,16 @@ class ThreadBackend:
         dispatch, gate, tally = worker.dispatch, worker.gate, worker.tally
         popleft = dispatch.queue.popleft
         run = self._run
-        watch = worker.watch
+        watch, probe = worker.watch, worker.probe
         last_look = worker.resting = False
         now = monotonic()
         if watch is not None:
             watch.busy_from(now)
         while worker.leaving is None and not clean:
+            if probe is not None and now >= probe.look_at:
+                now = probe.between_tasks(now)
+                if worker.leaving is not None:
+                    break
             try:
                 task = popleft()
             except IndexError:
@@ -226,8 +228,8 @@ class ThreadBackend:
         if context is None and not self._hooks.isolated:
             return None  # they are in the thread's own context, which the task sees
         context = context or Context()
-        for variable, value in self._own_variables.items():
-            context.run(variable.set, value)
+        for variable in self._own_variables:
+            context.run(variable.set, self._context[variable])
         return context
 
     def interrupt(self, task: Any) -> bool:
@@ -245,10 +247,12 @@ class ThreadBackend:
         """
         worker, finalizer = self._worker, self._hooks.finalizer
         errors: list[BaseException] = []
+        if worker.probe is not None:
+            worker.probe.last_words()
         self._undo(errors)
         if finalizer is not None and self._opened:
             try:
-                finalizer()
+                self._context.run(finalizer)
             except BaseException as error:
                 errors.append(error)
             self._undo(errors)  # of what the finalizer made
@@ -256,6 +260,9 @@ class ThreadBackend:
             worker.clear_cache()
         except BaseException as error:
             errors.append(error)
+        if worker.probe is not None:
+            worker.probe.close()
+            worker.probe = None
         if errors:
             raise BaseExceptionGroup(f"while {worker!r} closed", errors)
 

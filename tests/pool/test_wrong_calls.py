@@ -20,9 +20,6 @@ OF_LIMITS = (
     "sample_every, min_age, jitter, grace, start_timeout, max_surge, max_abandoned, report_only"
 )
 NAME_ONLY = "write the function's name, without ()"
-WHAT_WORKS = (
-    'What works is Limits(tasks=10_000, age="6h", idle="5m", task_timeout="30s", hang="2m")'
-)
 NOBODY_AWAITS = "is a coroutine function, which nobody would await: write def instead of async def"
 A_DURATION = "write numbers with units (d h m s ms us), such as 1h30m or 500ms"
 HOW_MANY = "write how many as an int, such as tasks=10_000, or None"
@@ -298,8 +295,33 @@ VALUES = [
     ),
     (
         "Limits(memory='512M')",
+        UnitError,
+        "memory='512M': write 512MiB (powers of 1024) or 512MB (powers of 1000)",
+    ),
+    ("Limits(memory=0)", ValueError, "Limits(memory=0): write more than 0, or None for no limit"),
+    (
+        "Limits(pool_memory='120%')",
+        UnitError,
+        "pool_memory='120%': write more than 0% and at most 100%, such as 80%",
+    ),
+    (
+        "Limits(memory_hard='2GiB')",
         ValueError,
-        f"Limits(memory=...) does not work yet in this version: leave it out. {WHAT_WORKS}",
+        (
+            "Limits(memory_hard=...) needs workers that can be killed, which this version does "
+            'not have: write memory="512MiB", which replaces a worker between two tasks'
+        ),
+    ),
+    (
+        "Limits(sample_every=0)",
+        ValueError,
+        "Limits(sample_every=0): write 0.01 seconds or more, such as sample_every=1.0",
+    ),
+    ("Limits(memory_samples=0)", ValueError, "Limits(memory_samples=0): write 1 or more"),
+    (
+        "RecyclePool(memory='512MiB')",
+        TypeError,
+        of_pool("memory", "write limits=Limits(memory=...)"),
     ),
     ("Limits(tasks='10k')", TypeError, f"Limits(tasks='10k'): {HOW_MANY}"),
     ("Limits('10')", TypeError, f"Limits(tasks='10'): {HOW_MANY}"),

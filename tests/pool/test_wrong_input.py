@@ -197,13 +197,9 @@ def test_a_name_that_is_taken(new_pool):
             "Limits(tasks=True): write how many as an int, such as tasks=10_000, or None",
         ),
         (
-            {"memory": "512MiB"},
-            ValueError,
-            (
-                "Limits(memory=...) does not work yet in this version: leave it out. "
-                'What works is Limits(tasks=10_000, age="6h", idle="5m", task_timeout="30s", '
-                'hang="2m")'
-            ),
+            {"memory": "512M"},
+            UnitError,
+            "memory='512M': write 512MiB (powers of 1024) or 512MB (powers of 1000)",
         ),
     ],
     ids=str,

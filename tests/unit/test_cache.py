@@ -6,14 +6,14 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import FrozenInstanceError, dataclass
 from datetime import timedelta
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from cachetools import cached, cachedmethod
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
-from recyclepool.cache import WorkerCache
+from recyclepool.cache import EvictionCause, WorkerCache
 from recyclepool.errors import UnitError
 from recyclepool.events import CacheStats
 
@@ -124,7 +124,7 @@ def test_clear_keeps_the_counts(cache: WorkerCache, clock: Clock) -> None:
         budget=100,
         hits=1,
         misses=0,
-        evictions={"size": 0, "ttl": 1, "replaced": 0, "deleted": 4},
+        evictions={"size": 0, "ttl": 1, "replaced": 0, "deleted": 4, "memory": 0},
     )
     cache[0] = 0
     assert list(cache) == [0]
@@ -322,6 +322,80 @@ def test_items_are_of_the_moment(cache: WorkerCache, clock: Clock) -> None:
     assert seen == [0, 1, 2, 3]
 
 
+# Trimming
+
+
+def test_trim_lets_the_least_recently_used_go_until_the_rest_is_small_enough(
+    cache: WorkerCache,
+) -> None:
+    for key in "abcd":
+        cache.put(key, key, size=20)
+    assert cache["a"] == "a"
+    cache.trim(45)
+    assert list(cache) == ["d", "a"]
+    assert cache.currsize == 40
+    assert evictions(cache) == {"memory": 2}
+    check_books(cache)
+
+
+@pytest.mark.parametrize("size", [40, 41, 100, 1000, "1KiB"])
+def test_trim_of_what_is_small_enough_changes_nothing(cache: WorkerCache, size: Any) -> None:
+    cache.put("a", 1, size=40)
+    cache.trim(size)
+    assert (list(cache), evictions(cache)) == (["a"], {})
+
+
+@pytest.mark.parametrize("size", [0, "0B", 39])
+def test_trim_of_everything(cache: WorkerCache, size: Any) -> None:
+    cache.put("a", 1, size=40)
+    cache.trim(size)
+    assert (len(cache), cache.currsize, evictions(cache)) == (0, 0, {"memory": 1})
+    check_books(cache)
+
+
+def test_trim_of_an_empty_cache() -> None:
+    cache = WorkerCache(0)
+    cache.trim(0)
+    assert evictions(cache) == {}
+
+
+def test_trim_lets_what_expired_go_first(cache: WorkerCache, clock: Clock) -> None:
+    cache.put("used before", 1, size=40)
+    cache.put("over", 1, size=40, ttl=5)
+    clock.now += 5
+    cache.trim(40)
+    assert list(cache) == ["used before"]
+    assert evictions(cache) == {"ttl": 1}
+
+
+def test_the_budget_stays_after_a_trim(cache: WorkerCache) -> None:
+    cache.put("a", 1, size=100)
+    cache.trim(50)
+    cache.put("b", 1, size=100)
+    assert (cache.maxsize, cache.currsize) == (100, 100)
+
+
+@pytest.mark.parametrize(
+    ("size", "message"),
+    [
+        (-1, "size=-1: a size cannot be negative; write 0 or more"),
+        ("5", "size='5': a size needs its unit; write 5MiB, or an int for bytes"),
+        (2.5, 'size=2.5: write an int (bytes) or text such as "512MiB"'),
+        (None, 'size=None: write an int (bytes) or text such as "512MiB"'),
+        (
+            "50%",
+            "size='50%': percentages are for limits only; write an amount, such as 512MiB",
+        ),
+    ],
+)
+def test_trim_to_no_size(cache: WorkerCache, size: Any, message: str) -> None:
+    cache.put("a", 1, size=40)
+    with pytest.raises(UnitError) as caught:
+        cache.trim(size)
+    assert str(caught.value) == message
+    assert list(cache) == ["a"]
+
+
 # Looking from outside
 
 
@@ -340,7 +414,8 @@ def test_stats_stay_as_they_were_and_can_be_sent(cache: WorkerCache) -> None:
     stats = cache.stats()
     cache["a"] = 1
     del cache["a"]
-    assert stats.evictions == {"size": 0, "ttl": 0, "replaced": 0, "deleted": 0}
+    assert {*stats.evictions} == {*get_args(EvictionCause)}
+    assert not any(stats.evictions.values())
     assert pickle.loads(pickle.dumps(stats)) == stats
     with pytest.raises(FrozenInstanceError):
         stats.hits = 1  # type: ignore[misc]
@@ -358,7 +433,7 @@ def test_another_thread_may_read_stats_all_the_time() -> None:
         try:
             while not done.is_set():
                 stats = cache.stats()
-                if stats.hits < hits or len(stats.evictions) != 4 or not repr(cache):
+                if stats.hits < hits or len(stats.evictions) != 5 or not repr(cache):
                     faults.append(stats)
                 hits = stats.hits
                 reads += 1
@@ -415,6 +490,7 @@ ENDS: dict[str, Callable[[WorkerCache], object]] = {
     "popped": lambda cache: cache.pop("a"),
     "popitem": lambda cache: cache.popitem(),
     "cleared": lambda cache: cache.clear(),
+    "trimmed": lambda cache: cache.trim(40),
 }
 REENTRIES: dict[str, Callable[[WorkerCache], object]] = {
     "same key": lambda cache: cache.put("a", "again", size=30),
@@ -422,6 +498,7 @@ REENTRIES: dict[str, Callable[[WorkerCache], object]] = {
     "other key": lambda cache: cache.put("x", "again", size=70),
     "whole budget": lambda cache: cache.put("x", "again", size=100),
     "clear": lambda cache: cache.clear(),
+    "trim": lambda cache: cache.trim(0),
     "pop": lambda cache: cache.pop("b", None),
     "look": lambda cache: [len(cache), list(cache.items()), cache.get("b"), "a" in cache],
 }
@@ -531,9 +608,16 @@ class Model:
         if size > self.budget:
             return False
         self.held[key] = (value, size, float("inf") if ttl is None else self.now + ttl)
-        while sum(s for _, s, _ in self.held.values()) > self.budget:
-            self.held.popitem(last=False)
+        self.cut(self.budget)
         return True
+
+    def trim(self, size: int) -> None:
+        self.expire()
+        self.cut(size)
+
+    def cut(self, size: int) -> None:
+        while sum(s for _, s, _ in self.held.values()) > size:
+            self.held.popitem(last=False)
 
     def get(self, key: int) -> int | None:
         self.expire()
@@ -550,10 +634,12 @@ steps = st.one_of(
     st.tuples(st.just("pop"), keys),
     st.tuples(st.just("in"), keys),
     st.tuples(st.just("popitem")),
+    st.tuples(st.just("trim"), st.integers(0, 12)),
     st.tuples(st.just("wait"), st.integers(0, 3)),
 )
 
 
+@example([("put", 1, 6, None), ("put", 0, 5, 0.0)])
 @given(st.lists(steps, max_size=60))
 def test_does_what_the_model_does(script: list[tuple[Any, ...]]) -> None:
     clock = Clock()
@@ -582,6 +668,9 @@ def test_does_what_the_model_does(script: list[tuple[Any, ...]]) -> None:
         elif verb == "in":
             model.expire()
             assert (args[0] in cache) == (args[0] in model.held)
+        elif verb == "trim":
+            model.trim(*args)
+            cache.trim(*args)
         elif verb == "popitem":
             model.expire()
             if model.held:

@@ -20,12 +20,19 @@ from recyclepool import (
     events,
 )
 from recyclepool.events import (
+    CacheTrimmed,
     Event,
+    MemoryLimitTooLow,
+    MemoryNotOwned,
+    MemoryPressure,
+    MemoryRelieved,
+    MemoryReturned,
     PoolBroken,
     PoolClosed,
     PoolClosing,
     QueueFull,
     QueueRelieved,
+    Reading,
     TaskTimedOut,
     TeardownFailed,
     WatchdogFailed,
@@ -46,6 +53,8 @@ STACK = """\
 
 # Each kind of event, in each of its forms: its level, and its line after the pool's name.
 WHAT, WHERE = ("images", 1_700_000_000.5), (2, 7)
+MIB = 2**20
+ROOTS = (("cache['model']", 310 * MIB), ("@per_worker history", 12 * MIB))
 EVENTS = [
     (
         WorkerReady(*WHAT, *WHERE, 1.25),
@@ -137,6 +146,63 @@ EVENTS = [
     ),
     (QueueFull(*WHAT, 100), WARNING, "its queue is full: 100 tasks wait"),
     (QueueRelieved(*WHAT, 50), INFO, "its queue is no longer full: 50 tasks wait"),
+    (
+        CacheTrimmed(*WHAT, *WHERE, 600 * MIB, 300 * MIB),
+        INFO,
+        "worker 2.7 owned 600 MiB; half of its cache went, and 300 MiB are left",
+    ),
+    (
+        MemoryLimitTooLow(*WHAT, *WHERE, 600 * MIB, 512 * MIB),
+        WARNING,
+        (
+            "worker 2.7 owns 600 MiB after its first task, and the limit is 512 MiB: too low for "
+            "recycles to help, so they become rare"
+        ),
+    ),
+    (
+        MemoryNotOwned(*WHAT, *WHERE, "cache['app'] 80 MiB is also referred to from outside"),
+        INFO,
+        "worker 2.7: cache['app'] 80 MiB is also referred to from outside",
+    ),
+    (
+        MemoryReturned(*WHAT, *WHERE, 330 * MIB, ROOTS, -320 * MIB, 8_000_000, None),
+        INFO,
+        (
+            "worker 2.7 owned 330 MiB (cache['model'] 310 MiB, @per_worker history 12 MiB); "
+            "the process fell by 320 MiB"
+        ),
+    ),
+    (
+        MemoryReturned(*WHAT, *WHERE, 330 * MIB, ROOTS[:1], 5 * MIB, 8_000_000, 0.012),
+        INFO,
+        (
+            "worker 2.7 owned 330 MiB (cache['model'] 310 MiB); the process rose by 5 MiB, "
+            "after a trim of 12 ms"
+        ),
+    ),
+    (
+        MemoryReturned(*WHAT, *WHERE, 0, (), 0, 8_000_000, 0.5),
+        INFO,
+        "worker 2.7 owned 0 B; the process fell by 0 B, after a trim of 500 ms",
+    ),
+    (
+        MemoryPressure(*WHAT, 3 * 2**30, 2 * 2**30, "app.SEEN holds 1 GiB", paused=True),
+        WARNING,
+        (
+            "the process takes 3 GiB, the limit is 2 GiB: app.SEEN holds 1 GiB; "
+            "no task is started for a while"
+        ),
+    ),
+    (
+        MemoryPressure(*WHAT, 3 * 2**30, 2 * 2**30, "app.SEEN holds 1 GiB", paused=False),
+        WARNING,
+        "the process takes 3 GiB, the limit is 2 GiB: app.SEEN holds 1 GiB",
+    ),
+    (
+        MemoryRelieved(*WHAT, 2**30, 2 * 2**30),
+        INFO,
+        "tasks are started again: the process takes 1 GiB, the limit is 2 GiB",
+    ),
     (PoolClosing(*WHAT), DEBUG, "closing"),
     (PoolClosed(*WHAT, 1.5), DEBUG, "closed in 1.5 s"),
     (PoolBroken(*WHAT, "OSError()"), ERROR, "broken, it takes no tasks: OSError()"),
@@ -144,7 +210,7 @@ EVENTS = [
 ]
 KINDS = sorted({type(event) for event, _, _ in EVENTS}, key=lambda kind: kind.__name__)
 
-FROZEN = [Histogram, WorkerStats, PoolStats, AbandonedWorker, CloseReport, Event, *KINDS]
+FROZEN = [Histogram, Reading, WorkerStats, PoolStats, AbandonedWorker, CloseReport, Event, *KINDS]
 
 each_event = pytest.mark.parametrize("event", [event for event, _, _ in EVENTS])
 
@@ -233,6 +299,30 @@ def test_a_worker_in_the_stats_is_ready_for_json():
         assert (worker["slot"], worker["generation"], worker["state"]) == (0, 1, "serving")
         assert (worker["tasks"], worker["task_name"], worker["task_running"]) == (1, None, None)
         assert list(worker) == [field.name for field in fields(WorkerStats)]
+
+
+def test_a_reading():
+    reading = Reading("owned", 310 * MIB, 1_700_000_000.5)
+    assert (reading.is_bound, reading.undecided, reading.largest) == (False, 0, ())
+    assert str(reading) == "310 MiB owned"
+    assert str(replace(reading, is_bound=True)) == ">= 310 MiB owned"
+    assert str(replace(reading, kind="rss", bytes=2**30)) == "1 GiB rss"
+
+
+def test_readings_in_the_stats_are_ready_for_json(stats):
+    process = Reading("rss", 2**30, 1_700_000_000.5)
+    worker = Reading("owned", 330 * MIB, 1_700_000_000.5, True, 7, ROOTS)
+    of_worker = WorkerStats(0, 1, State.SERVING, 5, 1.0, None, None, None, memory=worker)
+    told = replace(stats, memory=process, paused=True, workers=(of_worker,)).as_dict()
+    read = json.loads(json.dumps(told))
+    assert list(read["memory"]) == [field.name for field in fields(Reading)]
+    assert (read["memory"]["kind"], read["paused"]) == ("rss", True)
+    assert read["workers"][0]["memory"]["largest"] == [list(root) for root in ROOTS]
+    assert pickle.loads(pickle.dumps(worker)) == worker
+
+
+def test_without_a_limit_of_memory_there_is_no_reading(stats):
+    assert (stats.memory, stats.paused) == (None, False)
 
 
 def test_as_dict_is_a_copy(stats):

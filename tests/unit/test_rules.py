@@ -16,6 +16,7 @@ def test_a_pool_without_limits_has_none():
     assert rules.tasks == 0
     for name in ("age", "idle", "task_timeout", "hang", "start_timeout", "teardown", "patience"):
         assert getattr(rules, name) == inf, name
+    assert (rules.memory, rules.pool_memory, rules.weighs) == (inf, inf, False)
 
 
 def test_limits_without_any():
@@ -53,12 +54,31 @@ def test_grace_is_for_tasks_and_for_teardowns(written, grace, teardown):
         ("max_abandoned", "max_abandoned", None),
         ("jitter", "jitter", 0.0),
         ("report_only", "report_only", True),
+        ("memory", "memory", 2**20),
+        ("pool_memory", "pool_memory", 2**30),
+        ("memory_samples", "memory_samples", 1),
+        ("sample_every", "sample_every", 0.5),
+        ("min_age", "min_age", 0.0),
     ],
 )
 def test_the_rest_is_as_it_was_written(limit, rule, value):
     rules = Limits(**{limit: value}).rules()
     assert getattr(rules, rule) == value
     assert rules == Limits().rules()._replace(**{rule: value})
+
+
+@pytest.mark.parametrize("name", ["memory", "pool_memory"])
+def test_sizes(name):
+    assert getattr(Limits(**{name: "1.5MiB"}).rules(), name) == 1_572_864
+    assert getattr(Limits(**{name: None}).rules(), name) == inf
+
+
+@pytest.mark.parametrize(
+    ("limits", "weighs"),
+    [({}, False), ({"age": 1}, False), ({"memory": 1}, True), ({"pool_memory": "80%"}, True)],
+)
+def test_who_has_a_limit_of_memory_has_to_know_it(limits, weighs):
+    assert Limits(**limits).rules().weighs is weighs
 
 
 def test_no_number_of_tasks_is_none():
@@ -80,8 +100,24 @@ def test_patience(limits, patience):
     assert Limits(**limits).rules().patience == patience
 
 
-def test_a_pool_without_limits_imports_neither_them_nor_the_watchdog():
-    lookup = "import recyclepool, sys; recyclepool.RecyclePool(1).submit(int).result(); "
-    lookup += "names = {'recyclepool.limits', 'recyclepool._watchdog'} & set(sys.modules); "
-    lookup += "sys.exit(bool(names))"
-    assert subprocess.run([sys.executable, "-c", lookup], timeout=60).returncode == 0
+OF_LIMITS = ["limits", "_watchdog"]
+OF_MEMORY = ["_probe", "_relief", "_owned", "_roots", "_census", "_host_memory"]
+
+
+@pytest.mark.parametrize(
+    ("written", "unused"),
+    [("None", OF_LIMITS + OF_MEMORY), ("recyclepool.Limits(tasks=9, age=9, hang=9)", OF_MEMORY)],
+)
+def test_a_pool_imports_nothing_for_limits_that_it_does_not_have(written, unused):
+    lookup = f"""
+import recyclepool, sys
+with recyclepool.RecyclePool(1, limits={written}) as pool:
+    pool.submit(int).result()
+    pool.stats()
+names = {{"recyclepool." + name for name in {unused}}}
+sys.exit(" ".join(names & set(sys.modules)) or 0)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", lookup], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")

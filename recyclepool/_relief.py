@@ -1,0 +1,296 @@
+"""RELIEF: the thread of a pool that measures its process, and gives memory back.
+
+It is there while a recycle's outcome is to be measured, or while ``Limits(pool_memory=)`` is set
+and a worker is here. What may take long or runs foreign code belongs here (finalizers, when garbage
+is collected): not to the watchdog, and not under the engine's lock.
+
+The role is NEWS's: who adds something looks at the role afterwards, and starts a thread if it is
+free; who gives the role up looks again at what there is to do.
+"""
+
+import gc
+import threading
+from collections import deque
+from collections.abc import Callable
+from math import inf
+from time import monotonic, perf_counter, time
+from typing import Any, Protocol
+
+from recyclepool._census import largest_containers
+from recyclepool._floor import SPAN, Floor
+from recyclepool._gate import Flag, here, new_lock, wake
+from recyclepool._host_memory import process_rss, release_free_memory
+from recyclepool._news import News, text_of
+from recyclepool._orders import daemons_allowed
+from recyclepool._pressure import Act, Owner, Pressure, Step
+from recyclepool._roster import Roster
+from recyclepool._rules import Rules
+from recyclepool._worker import Gone, Sample, Worker
+from recyclepool.states import PoolState, State
+from recyclepool.units import format_size
+
+__all__ = ["Host", "Relief"]
+
+READINGS = 5  # of which a floor is the least, in SPAN seconds
+TRIM_PAUSE = 2.0  # seconds between two trims: all threads of the process feel them
+HURRY = 0.02  # the same, where the process is larger than its workers may make it
+LONG = 10.0  # seconds of a task
+VICTIM_PATIENCE = 60.0  # seconds for which a victim's successor may start
+PAUSED = 1.0  # seconds between two looks while dispatch is paused
+ENOUGH = 0.9  # of what was owned: if the floor fell by that, there is nothing to trim
+
+_collected_at = _trimmed_at = -inf  # of the whole process
+
+
+class Host(Protocol):
+    """What it asks of its engine."""
+
+    settings: Any
+    rules: Rules
+    roster: Roster
+    news: News
+    paused: Flag | None
+
+    def order(self, verb: Callable[..., None], *args: Any) -> None:
+        """Have it done with the engine's lock held."""
+
+    def outgrown(self, worker: Worker, why: str, sample: Sample, before: int) -> None:
+        """Have it replaced, because the process is too big. Any thread."""
+
+    # With the lock held.
+
+    def trim_all_caches(self) -> None:
+        """Have each worker let go of half of its cache."""
+
+    def pause_dispatch(self) -> None:
+        """Start no task for now."""
+
+    def resume_dispatch(self) -> None:
+        """Start tasks again."""
+
+
+class Relief:
+    """Of one pool."""
+
+    def __init__(self, engine: Host) -> None:
+        rules = engine.rules
+        self.sample: Sample | None = None  # of the process, the last
+        self._engine = engine
+        self._rss: Callable[[], int] = engine.settings.rss or process_rss
+        self._floors = Floor()
+        self._items: deque[Gone] = deque()
+        self._role = new_lock()
+        self._wake = new_lock()
+        self._wake.acquire()
+        self._never = new_lock()  # to wait for a while
+        self._never.acquire()
+        self._watches = rules.pool_memory < inf
+        self._pressure = Pressure(rules.pool_memory, rules.memory_samples, self._rss())
+        self._victim: Worker | None = None
+        self._victim_since = self._victim_before = 0.0
+        self._last_owned = 0  # by the last victim
+        self._failed = False
+
+    # -- with the engine's lock held --------------------------------------------------------------
+
+    def gone(self, item: Gone) -> None:
+        """Measure what that gave back, and tell."""
+        if item.worker is not self._victim:
+            item = item._replace(worker=None)  # it is not needed any more
+        self._items.append(item)
+        wake(self._wake)
+        self.stand_by()
+
+    def look(self) -> None:
+        """Nobody is here any more, it may be: then the thread ends."""
+        wake(self._wake)
+
+    def stand_by(self) -> None:
+        """See to it that the thread is there, if there is something to do."""
+        if not self._wanted() or self._role.locked():
+            return
+        settings = self._engine.settings
+        name = f"{settings.thread_names}_memory"
+        thread = settings.new_thread(target=self._run, name=name, daemon=daemons_allowed())
+        try:
+            thread.start()
+        except RuntimeError:
+            pass  # no thread is to be had: the next one who has something to do tries again
+
+    def _wanted(self) -> bool:
+        engine, roster = self._engine, self._engine.roster
+        staffed = bool(roster.workers) or engine.paused is not None  # who paused it resumes it
+        return bool(self._items) or (self._watches and staffed and roster.state is PoolState.OPEN)
+
+    # -- its thread -------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        here.inside += 1
+        while self._wanted():
+            held: list[bool] = []
+            try:
+                held.extend(map(self._role.acquire, (False,)))
+                if not held[0]:
+                    return
+                while self._wanted():
+                    self._step()
+            finally:
+                if True in held:
+                    self._role.release()
+
+    def _step(self) -> None:
+        try:
+            if self._items:
+                self._measure()
+            if self._watches:
+                self._look()
+        except Exception as error:
+            if not self._failed:
+                self._failed = True
+                news = self._engine.news
+                self._engine.order(news.watchdog_failed, text_of(error))
+        if self._watches and not self._items and self._wanted():
+            every = min(self._engine.rules.sample_every, threading.TIMEOUT_MAX)
+            self._wake.acquire(True, every if self._engine.paused is None else min(every, PAUSED))
+
+    def _floor(self) -> int:
+        """The least RSS from now on, for a moment: what comes and goes is not counted."""
+        for _ in range(READINGS):
+            self._never.acquire(True, SPAN / READINGS)
+            self._floors.note(monotonic(), self._rss())
+        return self._floors.floor(monotonic())
+
+    def _measure(self) -> None:
+        """What did those give back who have gone since?"""
+        items = [self._items.popleft() for _ in range(len(self._items))]
+        for item in items:
+            item.thread.join(SPAN)  # its thread-locals go with it
+        after, trim_seconds = self._floor(), None
+        if any(item.before - after < ENOUGH * item.owned for item in items):
+            trim_seconds = self._give_back()
+            after = min(after, self._floor())  # others may have grown meanwhile
+        noise = self._floors.noise()
+        self._floors.settle()
+        for item in items:
+            told = (item.owned, item.largest, after - item.before, noise, trim_seconds)
+            self._engine.order(self._engine.news.returned, item.slot, item.generation, *told)
+            if item.worker is not None and item.worker is self._victim:
+                self._victim = None
+                self._last_owned = item.owned
+                self._pressure.recycled(monotonic(), item.before, after, noise)
+
+    def hurry(self) -> None:
+        """Trim now, where the process is larger than its workers may make it. Any thread."""
+        global _trimmed_at
+        most = self._pressure.base + self._engine.roster.size * self._engine.rules.memory
+        if self._rss() > ENOUGH * most:
+            wait = _trimmed_at + HURRY - monotonic()
+            if wait > 0.0:
+                self._never.acquire(True, wait)  # it is a leaver's time, and nobody waits for that
+            _trimmed_at = monotonic()
+            release_free_memory()
+
+    def _give_back(self) -> float | None:
+        """Collect garbage, then have the C library return what is free. Not too often."""
+        global _collected_at
+        while (wait := _collected_at + TRIM_PAUSE - monotonic()) > 0.0:
+            if not self._engine.roster.workers:
+                return None  # nobody waits for that
+            self._wake.acquire(True, wait)
+        began = perf_counter()
+        gc.collect()
+        trimmed = release_free_memory()
+        _collected_at = monotonic()
+        return None if trimmed is None else perf_counter() - began
+
+    # -- Limits(pool_memory=) ---------------------------------------------------------------------
+
+    def _look(self) -> None:
+        engine, pressure, now = self._engine, self._pressure, monotonic()
+        rss = self._rss()
+        self._floors.note(now, rss)
+        if rss > pressure.limit:
+            rss = self._floor()
+        self.sample = Sample("rss", rss, time(), False)
+        if self._victim is not None:
+            if self._victim in engine.roster.workers:
+                if now - self._victim_since < VICTIM_PATIENCE:
+                    return
+                pressure.recycled(now, int(self._victim_before), rss, self._floors.noise())
+            elif self._items:
+                return  # what that gave back is measured first
+            self._victim = None
+        if engine.rules.report_only:
+            self._report(rss)
+        else:
+            self._act(pressure.step(now, rss, self._owners()), now, rss)
+
+    def _owners(self) -> list[Owner]:
+        """Who may go, and would go soon: not who has run the same task for long."""
+        now, rules = self._engine.settings.clock(), self._engine.rules
+        return [
+            Owner(w, 0 if w.memory is None else w.memory.bytes, w.born)
+            for w in self._engine.roster.workers.copy()
+            if w.state is State.SERVING and w.due is None and now - w.born >= rules.min_age
+            if w.gate.task is None or now - w.task_started < LONG
+        ]
+
+    def _act(self, step: Step, now: float, rss: int) -> None:
+        engine, act = self._engine, step.act
+        if act is Act.EASE:
+            engine.order(engine.trim_all_caches)
+            self._never.acquire(True, SPAN)
+            self._give_back()
+        elif act is Act.RECYCLE:
+            self._victim, self._victim_since, self._victim_before = step.worker, now, rss
+            sample = step.worker.memory or Sample("owned", 0, time(), True)
+            engine.outgrown(step.worker, self._why(step, rss), sample, rss)
+        elif act is Act.TELL:
+            engine.order(engine.pause_dispatch)
+            self._tell(rss, paused=True)
+        elif act is Act.RESUME and engine.paused is not None:  # an end may have resumed it
+            engine.order(engine.resume_dispatch)
+            engine.order(engine.news.relieved, rss, int(self._pressure.limit))
+
+    def _why(self, step: Step, rss: int) -> str:
+        limit, sample = format_size(int(self._pressure.limit)), step.worker.memory
+        why = f"memory: the process takes {format_size(rss)}, its limit is {limit}; this worker "
+        if step.explained and sample is not None:
+            return f"{why}owns most of it, {format_size(sample.bytes)}"
+        return f"{why}is the oldest, and what is owned does not explain it"
+
+    def _report(self, rss: int) -> None:
+        """Once, until it is below the limit."""
+        pressure = self._pressure
+        if rss > pressure.limit and not pressure.told:
+            self._tell(rss, paused=False)
+        pressure.told = rss > pressure.limit
+
+    def _tell(self, rss: int, *, paused: bool) -> None:
+        news, limit = self._engine.news, int(self._pressure.limit)
+        self._engine.order(news.pressure, rss, limit, self._cause(rss), paused)
+
+    def _cause(self, rss: int) -> str:
+        """Of a growth against which recycles do not help."""
+        grown = max(1, rss - self._pressure.base)
+        together = sum(owner.owned for owner in self._owners())
+        if together >= grown / 2:
+            return (
+                f"its workers own {format_size(together)} together. Let them own less, with "
+                f"Limits(memory=...), have fewer of them, or raise pool_memory"
+            )
+        if self._last_owned >= (rss - self._pressure.limit) / 2:
+            owned = format_size(self._last_owned)
+            return (
+                f"fragmentation: the {owned} that the last worker owned were freed, and stay with "
+                f"the process. Python can use them again, the system cannot"
+            )
+        for name, size, is_bound in largest_containers():
+            if size >= grown / 4:
+                bound = "at least " if is_bound else ""
+                return f"{name} holds {bound}{format_size(size)}: no recycle of a worker frees that"
+        return (
+            "no worker owns most of it, and no module: it is memory of native libraries, or "
+            "results that callers keep. A worker that is a process would give all of it back "
+            '(backend="process")'
+        )

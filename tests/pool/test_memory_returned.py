@@ -1,0 +1,88 @@
+"""What a recycle for memory gives back to the system, and how large a process with leaks becomes.
+
+Each in a process of its own: what other tests have left in the heap would be measured, too.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+MIB = 2**20
+PROGRAM = Path(__file__).parent / "leaking.py"
+ROOT = Path(__file__).parents[2]
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="RSS is read from /proc")
+
+
+def run(*args, seconds=60):
+    """What a run of the program tells in its last line."""
+    path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+    done = subprocess.run(
+        [sys.executable, PROGRAM, *map(str, args)],
+        capture_output=True,
+        text=True,
+        timeout=seconds,
+        check=False,
+        env={**os.environ, "PYTHONPATH": path},
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+# ==== a recycle ==================================================================================
+
+
+def has_to_return_nine_tenths(form, size):
+    told = run("returned", form, size)
+    assert told["count"] == 1, told
+    assert told["proven"] > size * MIB / 8, told
+    taken = told["before"] - told["base"]
+    assert taken >= 0.9 * size * MIB, told
+    assert told["before"] - told["after"] >= 0.9 * taken, told
+
+
+@pytest.mark.parametrize("form", ["small objects", "1 KB bytes", "10 KB arrays"])
+def test_memory_comes_back(form):
+    has_to_return_nine_tenths(form, 50)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("form", ["small objects", "1 KB bytes", "10 KB arrays", "2.5 MB arrays"])
+def test_200_mb_come_back(form):
+    has_to_return_nine_tenths(form, 200)
+
+
+def test_large_arrays_come_back():
+    has_to_return_nine_tenths("2.5 MB arrays", 200)
+
+
+# ==== a leak of 1.5 MiB a call ===================================================================
+
+
+def is_bounded(form, calls, seconds, slack=1.2):
+    told = run("leak", form, calls, seconds=seconds)
+    assert told["done"] == calls, told
+    assert told["recycles"] >= calls * 1.5 / 64 / 4, told  # workers that own 256 MiB would do that
+    assert told["peak"] <= slack * (told["base"] + 4 * 64 * MIB), told
+
+
+def test_a_leak_is_bounded():
+    """Of 4.4 GiB. How well it is bounded depends on what else the machine does: the report says."""
+    is_bounded("blocks", 3_000, 60, slack=6)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize("form", ["blocks", "1 KB bytes", "small objects", "dicts"])
+def test_a_leak_is_bounded_in_each_form(form):
+    is_bounded(form, 3_000, 600)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(3600)
+def test_a_leak_is_bounded_for_long():
+    is_bounded("blocks", 100_000, 3_000)

@@ -1,0 +1,213 @@
+# ruff: noqa: F401, F811 (fixtures are imported)
+"""Limits(pool_memory=): who goes when the process is too big, what is told, and its thread."""
+
+import gc
+
+import pytest
+from listening import Events, no_lingering
+from squeezing import (
+    BASE,
+    FLOOD,
+    LIMIT,
+    MB,
+    Tasks,
+    kept,
+    memory_threads,
+    new_limited,
+    on_all,
+    owning,
+    pause,
+    process,
+    the_memory_thread,
+    where,
+)
+from staging import WAIT, until
+
+from recyclepool import (
+    Limits,
+    MemoryPressure,
+    MemoryReturned,
+    Reason,
+    RecyclePool,
+    WorkerDue,
+    WorkerRetired,
+    _host_memory,
+    _relief,
+)
+
+GROWN: list[bytes] = []
+
+
+# ==== the victim =================================================================================
+
+
+def test_who_owns_most_goes_and_that_is_enough(new_limited, process):
+    pool, events = new_limited(2)
+    process.others = BASE - 10 * MB  # below the limit, until it is seen who owns what
+    sizes = iter((3 * MB, 20 * MB))
+    slots = on_all(pool, lambda: kept().append(process.new_blob(next(sizes))) or len(kept()[0]))
+    small, large = sorted(slots, key=slots.get)
+    owning(pool, large, 19 * MB)
+    owning(pool, small, 2 * MB)
+    process.others = BASE
+    (returned,) = events.wait_for(MemoryReturned)
+    assert returned.slot == large
+    assert returned.owned_bytes == pytest.approx(20 * MB, rel=0.05)
+    assert returned.rss_delta == pytest.approx(-20 * MB, abs=MB)
+    (retired,) = events.of(WorkerRetired)
+    assert (retired.slot, retired.reason) == (large, Reason.MEMORY)
+    assert "this worker owns most of it, 19" in retired.why
+    assert pool.stats().recycles["memory"] == 1
+    assert small in [worker.slot for worker in pool.stats().workers if worker.generation == 1]
+    assert process.rss() < LIMIT
+    assert not events.of(MemoryPressure)
+
+
+def test_where_nothing_is_owned_the_oldest_is_tried(new_limited, process):
+    pool, events = new_limited(3, min_workers=3)
+    pool.start().result(WAIT)
+    oldest = min(pool._engine.roster.workers, key=lambda worker: worker.born)
+    process.others = FLOOD
+    (due,) = events.wait_for(WorkerDue, reason=Reason.MEMORY)
+    assert (due.slot, due.generation) == (oldest.slot, oldest.generation)
+    assert due.why.endswith("this worker is the oldest, and what is owned does not explain it")
+    events.wait_for(MemoryPressure)
+    assert pool.stats().recycles["memory"] == 1
+
+
+def test_a_victim_that_goes_while_the_floor_is_read_counts(
+    new_limited, process, monkeypatch, new_hold
+):
+    """Its recycle did not help, so no innocent follows."""
+    hold = new_hold()
+
+    def floor(relief):
+        victim, roster = relief._victim, relief._engine.roster
+        if victim is not None:
+            hold.release()
+            until(lambda: victim not in roster.workers, "the victim goes")
+        return process.rss()
+
+    monkeypatch.setattr(_relief.Relief, "_floor", floor)
+    pool, events = new_limited(1)
+    running = pool.submit(hold)
+    hold.wait_started()
+    process.others = FLOOD
+    events.wait_for(MemoryPressure)
+    running.result(WAIT)
+    assert pool._engine.relief._pressure.failures == 1
+    assert pool.stats().recycles["memory"] == 1
+
+
+def test_who_is_too_young_is_not_tried(new_limited, process):
+    pool, events = new_limited(1, limits={"min_age": "1h"})
+    assert pool.submit(where).result(WAIT) == 0
+    looks, step = [], pool._engine.relief._pressure.step
+    pool._engine.relief._pressure.step = lambda *args: looks.append(args) or step(*args)
+    process.others = FLOOD
+    until(lambda: len([look for look in looks if look[1] >= FLOOD]) > 5, "looks")
+    assert all(look[2] == [] for look in looks)
+    assert not events.of(WorkerDue)
+
+
+def test_report_only_only_tells(new_limited, process):
+    pool, events = new_limited(2, limits={"report_only": True})
+    assert pool.submit(where).result(WAIT) in (0, 1)
+    process.others = FLOOD
+    (told,) = events.wait_for(MemoryPressure)
+    assert (told.rss, told.limit, told.paused) == (FLOOD, LIMIT, False)
+    assert not pool.stats().paused
+    assert pool.submit(int).result(WAIT) == 0
+    process.others = BASE
+    relief = pool._engine.relief
+    until(lambda: relief.sample.bytes < LIMIT, "a look")
+    process.others = FLOOD + 1
+    assert len(events.wait_for(MemoryPressure, times=2)) == 2  # it is another growth
+    assert not events.of(WorkerDue)
+    assert not events.of(WorkerRetired)
+
+
+@pytest.mark.parametrize("percent", [50, 80])
+def test_a_percentage_is_of_what_the_container_may_use(new_limited, process, monkeypatch, percent):
+    monkeypatch.setattr(_host_memory, "container_limit", lambda: (1000 * MB, "a test"))
+    pool, events = new_limited(1, limits={"pool_memory": f"{percent}%", "report_only": True})
+    assert pool.submit(where).result(WAIT) == 0
+    process.others = percent * 10 * MB + 1
+    (told,) = events.wait_for(MemoryPressure)
+    assert told.limit == percent * 10 * MB
+
+
+# ==== the cause ==================================================================================
+
+
+def test_a_list_of_a_module_is_named(new_limited, process, monkeypatch):
+    monkeypatch.setitem(globals(), "GROWN", [bytes(MB) for _ in range(200)])
+    pool, events = new_limited(2)
+    assert pool.submit(where).result(WAIT) in (0, 1)
+    process.others = BASE + 200 * MB
+    (told,) = events.wait_for(MemoryPressure)
+    assert told.cause.startswith(f"{__name__}.GROWN holds ")
+    assert told.cause.endswith(": no recycle of a worker frees that")
+
+
+def test_what_was_freed_and_stays_is_fragmentation(new_limited, process):
+    pool, events = new_limited(1)
+    assert pool.submit(lambda: kept().append(bytes(30 * MB))).result(WAIT) is None
+    owning(pool, 0, 29 * MB)
+    process.others = BASE + 40 * MB  # whatever is freed
+    (told,) = events.wait_for(MemoryPressure)
+    assert told.cause.startswith("fragmentation: the ")
+    (returned,) = events.of(MemoryReturned)
+    assert returned.owned_bytes == pytest.approx(30 * MB, rel=0.05)
+    assert returned.rss_delta == 0
+
+
+def test_else_it_is_native_memory_or_results(new_limited, process):
+    pool, events = new_limited(2)
+    assert pool.submit(where).result(WAIT) in (0, 1)
+    process.others = FLOOD
+    (told,) = events.wait_for(MemoryPressure)
+    assert "memory of native libraries, or results" in told.cause
+    assert (told.rss, told.limit, told.paused) == (FLOOD, LIMIT, True)
+
+
+# ==== its thread =================================================================================
+
+
+def test_the_thread_is_gone_without_workers(new_limited):
+    pool, _ = new_limited(1)
+    assert not memory_threads(pool)
+    for _ in range(2):
+        assert pool.submit(where).result(WAIT) == 0
+        thread = the_memory_thread(pool)
+        pool.close()
+        thread.join(WAIT)
+        assert not thread.is_alive()
+
+
+def test_so_it_is_where_looks_are_rare(new_limited):
+    pool, _ = new_limited(1, limits={"sample_every": "1h"})
+    assert pool.submit(where).result(WAIT) == 0
+    thread = the_memory_thread(pool)
+    pool.close()
+    thread.join(WAIT)
+    assert not thread.is_alive()
+
+
+@pytest.mark.parametrize("is_paused", [False, True])
+def test_a_dropped_pool_ends_with_its_thread(process, is_paused):
+    limits = Limits(pool_memory=LIMIT, memory_samples=1, sample_every=0.02, min_age=0)
+    pool = RecyclePool(2, limits=limits)
+    on_all(pool)
+    threads, tasks = [*pool._threads, the_memory_thread(pool)], Tasks(pool)
+    if is_paused:
+        pause(pool, process, Events(pool))
+        threads += pool._threads
+        tasks.submit()
+    tasks._pool = None
+    del pool
+    gc.collect()
+    for thread in threads:
+        thread.join(WAIT)
+        assert not thread.is_alive()
+    tasks.all_run_once()
