@@ -10,13 +10,18 @@ import signal
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from types import FrameType
-from typing import Protocol, TextIO
+from typing import Never, Protocol, TextIO
 
+from recyclepool._demo_memory import Track, one_line, returned, saw_tooth, size
+from recyclepool.errors import TaskTimeoutError
 from recyclepool.events import (
     Event,
+    MemoryReturned,
     PoolClosed,
     PoolStats,
     Reason,
@@ -26,19 +31,23 @@ from recyclepool.events import (
     WorkerRetired,
     WorkerStats,
 )
+from recyclepool.units import format_size
 
 __all__ = [
     "Frame",
     "Interrupted",
+    "Restart",
     "Screen",
     "Stop",
     "Story",
     "Who",
     "about_the_gil",
     "details",
+    "hang",
     "line",
     "named",
     "reasons",
+    "soft_restart",
     "table",
     "who",
 ]
@@ -47,8 +56,9 @@ HIDE_CURSOR, SHOW_CURSOR = "\x1b[?25l", "\x1b[?25h"
 CLEAR_BELOW, CLEAR_RIGHT = "\x1b[J", "\x1b[K"
 BOLD, DIM, RED, GREEN, YELLOW, PLAIN = "1", "2", "31", "32", "33", ""
 COLOURS = {"serving": GREEN, "starting": YELLOW, "retiring": YELLOW, "abandoned": RED}
-STATE = len("serving, due: manual")
-FIXED = 30 + STATE  # columns of a worker's row that are neither its task nor its slot's past
+STATE = len("due: memory")
+OWNED = len(">1023 KiB")
+FIXED = 32 + STATE + OWNED  # columns of a worker's row: not its task, not its slot's past
 ROOM_FOR_OTHERS = 6  # lines of a table that are no workers, and the one that the cursor rests on
 MOST_NEWS = 15  # lines
 LINE_EVERY = 2.0  # seconds, where there is no terminal
@@ -69,6 +79,7 @@ class Frame:
     limit: int
     now: Mapping[Who, str]  # what each worker works on, or did
     left: Mapping[int, Sequence[str]]  # slot -> why its workers went, the latest first
+    track: Track  # what they owned
 
     @property
     def rate(self) -> float:
@@ -130,18 +141,24 @@ class Story:
     def _line(self, event: Event) -> str:
         if isinstance(event, WorkerRetired):
             return self._farewell(event)
+        if isinstance(event, MemoryReturned):
+            return returned(event)
         return str(event).removeprefix(self._about) if event.level >= logging.WARNING else ""
 
     def _farewell(self, event: WorkerRetired) -> str:
         """Of who went at the end of its tasks, as most do, only if it was to go anyway."""
         reason, why = event.reason, event.why
-        if reason is Reason.CLOSE:
-            return ""
+        if reason in (Reason.CLOSE, Reason.MEMORY):
+            return ""  # of MEMORY more is told when it was measured what came back
         if reason is Reason.TASKS:
             if who(event) not in self.due(Reason.MANUAL):
                 return ""
             why = "before its successor was ready"
         return f"worker {named(who(event))} retired: {reason}: {why}; {event.tasks} tasks"
+
+    def told(self) -> list[Event]:
+        """All of it, so far."""
+        return self._events.copy()
 
     def gone(self) -> dict[Who, WorkerRetired]:
         """Who retired, in that order."""
@@ -169,6 +186,65 @@ class Story:
         """The end of its task, if that ran for too long."""
         events = (e for e in self._events.copy() if isinstance(e, TaskTimedOut))
         return next((event for event in events if who(event) == worker), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Restart:
+    """The soft restart as its caller saw it."""
+
+    answer: int | str  # how many were replaced, or what went wrong
+    seconds: float
+    before: PoolStats
+    after: PoolStats
+
+    def meanwhile(self, *counters: str) -> int:
+        """How many more tasks are counted after it than before."""
+        return sum(getattr(self.after, name) - getattr(self.before, name) for name in counters)
+
+
+def hang(planted: Future[Never] | None, spun_in: Who | None, story: Story) -> tuple[str, bool]:
+    """What became of the planted task and of its worker. True: what was to become of them."""
+    if planted is None or planted.cancelled():
+        return "the task that spins did not start", False
+    error = planted.exception()
+    if not isinstance(error, TaskTimeoutError):
+        ended = f"it returned {planted.result()!r}" if error is None else repr(error)
+        return f"the task that spins did not time out: {ended}", False
+    timed_out = None if spun_in is None else story.timed_out(spun_in)
+    if spun_in is None or timed_out is None:
+        return f"{error!r}, but its worker did not tell of it", False
+    text = f"TaskTimeoutError after {timed_out.seconds:.2f} s in worker {named(spun_in)}"
+    follower = story.follower(spun_in)
+    if follower is None:
+        return f"{text}; nobody followed", False
+    later = follower.at - timed_out.at
+    when = f"{abs(later):.3f} s {'before' if later < 0 else 'later'}"
+    text += f";\n          worker {named(who(follower))} followed, ready {when}"
+    return text, timed_out.reason is Reason.HANG
+
+
+def soft_restart(restart: Restart | None, story: Story) -> tuple[str, bool]:
+    """How the soft restart went. True: all who were there were replaced, and no task failed.
+
+    Those that were to go for their memory anyway are replaced, too, but not because of it.
+    """
+    if restart is None:
+        return "there was none", False
+    if isinstance(restart.answer, str):
+        return restart.answer, False
+    due, outgrown, gone = story.due(Reason.MANUAL), story.due(Reason.MEMORY), story.gone()
+    replaced = [gone[one] for one in due if one in gone and story.follower(one) is not None]
+    others = restart.answer - len(due)  # who was to go before, and was waited for, too
+    done = restart.meanwhile("completed")
+    failed = restart.meanwhile("failed", "cancelled", "timed_out", "lost", "aborted")
+    text = (
+        f"{len(replaced)} of {len(due)} workers replaced in {restart.seconds:.2f} s "
+        f"({reasons(Counter(str(one.reason) for one in replaced))})"
+        f"{f', {others} more for memory' if others > 0 else ''};\n"
+        f"          meanwhile {done} tasks were completed, {failed} failed"
+    )
+    right = 0 < len(due) == len(replaced) and 0 <= others <= len(outgrown) and not failed
+    return text, right
 
 
 def reasons(recycles: Mapping[str, int]) -> str:
@@ -202,7 +278,7 @@ def line(frame: Frame) -> str:
     return (
         f"{frame.title}: {frame.done}/{frame.total}, {frame.rate:.0f}/s, "
         f"waited {frame.waited:.2f} s, queued {stats.queued}, "
-        f"workers {serving}/{stats.max_workers}, left: {reasons(stats.recycles)}"
+        f"workers {serving}/{stats.max_workers}{one_line(stats)}, left: {reasons(stats.recycles)}"
     )
 
 
@@ -211,22 +287,19 @@ def table(frame: Frame, width: int, height: int, *, colour: bool, blocks: bool) 
 
     What grows and shrinks is below: the rows of the workers, of which a slot has two for a while.
     """
-    now = max(12, min(40, (width - FIXED) // 2))
+    now = max(14, min(40, (width - FIXED) // 2))
     workers = _rows(frame, now, width - FIXED - now)
     room = max(2, height - ROOM_FOR_OTHERS)
     if len(workers) > room:
         workers[room - 1 :] = [[(f" and {len(workers) - room + 1} more", DIM)]]
+    head = f"worker  {'state':<{STATE}}  {'tasks':>7}  {'owned':>{OWNED}}  {'now':<{now}}  {'':>7}"
     rows: list[list[Piece]] = [
         [(frame.title, BOLD)],
         _progress(frame, width, blocks=blocks),
         [(f"left so far: {reasons(frame.stats.recycles)}", PLAIN)],
-        [
-            (
-                f"worker  {'state':<{STATE}}  {'tasks':>7}  {'now':<{now}}  {'':>7}  why they left",
-                DIM,
-            )
-        ],
+        [(f"{head}  why they left", DIM)],
         *workers,
+        *_pictures(frame.track, width, room - len(workers), blocks=blocks),
     ]
     return [_fit(row, width, colour=colour) for row in rows[: max(1, height - 1)]]
 
@@ -238,7 +311,7 @@ def _rows(frame: Frame, now: int, past: int) -> list[list[Piece]]:
         workers = [worker for worker in frame.stats.workers if worker.slot == slot]
         left = _past(frame.left.get(slot, ()), past)
         if not workers:
-            rows.append([(f"{f'{slot}.-':>6}  {'-':<{STATE + now + 20}}  {left}", PLAIN)])
+            rows.append([(f"{f'{slot}.-':>6}  {'-':<{FIXED - 10 + now}}  {left}", PLAIN)])
         for worker in sorted(workers, key=who):
             rows.append(_row(frame, worker, now, left))
             left = ""
@@ -249,7 +322,7 @@ def _row(frame: Frame, worker: WorkerStats, now: int, left: str) -> list[Piece]:
     """One worker: what it does in `now` columns, and why those before it went."""
     state, colour = str(worker.state), COLOURS.get(worker.state, PLAIN)
     if worker.due is not None and state == "serving":
-        state, colour = f"serving, due: {worker.due}", YELLOW
+        state, colour = f"due: {worker.due}", YELLOW  # it serves
     name = took = ""
     since = worker.age if worker.state == "starting" else worker.task_running
     if since is not None:
@@ -260,8 +333,20 @@ def _row(frame: Frame, worker: WorkerStats, now: int, left: str) -> list[Piece]:
     return [
         (f"{named(who(worker)):>6}  ", PLAIN),
         (f"{state:<{STATE}}", colour),
-        (f"  {tasks:>7}  {name:<{now}}  {took:>7}  {left}", PLAIN),
+        (f"  {tasks:>7}  {size(worker.memory):>{OWNED}}  {name:<{now}}  {took:>7}  {left}", PLAIN),
     ]
+
+
+def _pictures(track: Track, width: int, room: int, *, blocks: bool) -> list[list[Piece]]:
+    """What the worker of each slot owned, over time: only if all of it fits."""
+    if not track.slots or len(track.slots) >= room:
+        return []
+    title = f"owned over time; full: {format_size(track.limit)} or more"
+    rows: list[list[Piece]] = [[(title, DIM)]]
+    for slot, points in sorted(track.slots.items()):
+        picture = saw_tooth(points, track.limit, max(8, min(60, width - 8)), blocks=blocks)
+        rows.append([(f"{slot:>4}    ", PLAIN), (picture, GREEN)])
+    return rows
 
 
 def _past(reasons: Iterable[str], room: int) -> str:
@@ -306,7 +391,7 @@ class Screen:
         self._clock = clock
         self.live = out.isatty() and os.environ.get("TERM", "") not in ("", "dumb")
         self._colour = self.live and not os.environ.get("NO_COLOR")
-        self._blocks = "utf" in (out.encoding or "").lower()
+        self.blocks = "utf" in (out.encoding or "").lower()
         self._drawn = 0  # lines of the frame that stands above the cursor
         self._width = 0
         self._next_line = 0.0
@@ -321,7 +406,7 @@ class Screen:
         columns, rows = shutil.get_terminal_size()
         if columns != self._width:  # the terminal has wrapped what stood there: begin afresh below
             self._drawn, self._width = 0, columns
-        lines = table(frame, columns - 1, rows, colour=self._colour, blocks=self._blocks)
+        lines = table(frame, columns - 1, rows, colour=self._colour, blocks=self.blocks)
         text = "".join(f"{text}{CLEAR_RIGHT}\n" for text in lines)
         self._write(HIDE_CURSOR + self._home() + text)
         self._drawn = len(lines)

@@ -37,9 +37,9 @@ def _parser() -> argparse.ArgumentParser:
         "demo",
         help="analyse the standard library with a pool that recycles, and check the result",
         description="Analyses a part of the standard library with a pool that is recycled, closed "
-        "and reopened while it works, has a task that hangs, and is restarted softly; then "
-        "compares with a sequential run. Exit code: 0 the same, and all as planned; 1 not so; "
-        "2 no sources found; 130 interrupted.",
+        "and reopened while it works, has a task that hangs and workers that leak, and is "
+        "restarted softly; then compares with a sequential run. Exit code: 0 the same, and all "
+        "as planned; 1 not so; 2 no sources found; 130 interrupted.",
     )
     demo.add_argument("--workers", type=_positive, default=4, metavar="N", help="default: 4")
     demo.add_argument(

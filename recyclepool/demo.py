@@ -9,8 +9,10 @@ after another, and the two results have to be equal: nothing lost, nothing twice
 - Pass 2, *link*, looks up each name that a file uses of other modules. What it looks into is parsed
   once by each worker and kept in its cache; what most files use, before its first task.
 
-Two things are planted that a pool has to cope with: in pass 1 a task that spins for ever, which is
-to time out and take nothing with it but its worker; in the middle of pass 2 a soft restart.
+Three things are planted that a pool has to cope with: in pass 1 a task that spins for ever, which
+is to time out and take nothing with it but its worker; in the middle of pass 2 a soft restart; all
+through pass 2 a leak: a worker keeps a dump of each tree that it has linked. So what it owns grows
+with its cache and beyond it: its limit of memory has the cache trimmed, or the worker recycled.
 """
 
 import ast
@@ -22,29 +24,32 @@ import time
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, MutableMapping
 from concurrent.futures import Future, wait
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from math import inf
 from pathlib import Path
 from threading import Lock
 from typing import Any, Never
 
-from recyclepool import Limits, RecyclePool, TaskTimeoutError, current_worker, per_worker
+from recyclepool import Limits, RecyclePool, current_worker, per_worker
+from recyclepool._demo_memory import Track, memory
 from recyclepool._demo_view import (
     Frame,
     Interrupted,
+    Restart,
     Screen,
     Stop,
     Story,
     Who,
     about_the_gil,
     details,
-    named,
+    hang,
     reasons,
-    who,
+    soft_restart,
 )
 from recyclepool._gate import GatedLock
-from recyclepool.events import PoolStats, Reason
+from recyclepool.cache import WorkerCache
+from recyclepool.units import format_size
 
 __all__ = ["compare", "run", "sources"]
 
@@ -64,6 +69,8 @@ HANG = 2.0  # seconds: an honest task says that it is alive every few millisecon
 STEPS = 500  # nodes of a tree from one sign of life to the next
 PATIENCE = 30.0  # seconds until the planted task is cancelled: then its limit does not work
 REDRAW_EVERY = 0.1
+MEMORY = 2 * 2**20  # bytes that a worker may own: the dumps of some twenty files
+LIMITS = Limits(memory=MEMORY, memory_samples=1, sample_every=0.1, min_age=0.5)
 PASSES = {
     "read": "pass 1 of 2: parse each file",
     "link": "pass 2 of 2: link their names, the pool reopened",
@@ -99,6 +106,7 @@ class Names:
     defined: frozenset[str]
     used: tuple[tuple[str, str], ...]
     dynamic: bool  # it has a ``from x import *``
+    text: bytes
 
 
 def sources(root: Path) -> dict[str, Source]:
@@ -156,10 +164,15 @@ def read(source: Source, identifiers: Counter[str]) -> Record:
     return Record(f"read {source.module}", facts)
 
 
-def link(source: Source, files: Mapping[str, Source], cache: MutableMapping[Any, Names]) -> Record:
+def link(
+    source: Source,
+    files: Mapping[str, Source],
+    cache: MutableMapping[Any, Names],
+    keep: Callable[[ast.Module], object],
+) -> Record:
     """Pass 2: where the names that this file uses of other modules come from."""
     found: Counter[str] = Counter()
-    for module, name in _names(source, cache).used:
+    for module, name in _parse(source, keep).used:
         target = _names(files[module], cache) if module in files else None
         if target is None:
             found["elsewhere"] += 1
@@ -173,12 +186,19 @@ def link(source: Source, files: Mapping[str, Source], cache: MutableMapping[Any,
 def _names(source: Source, cache: MutableMapping[Any, Names]) -> Names:
     names = cache.get(source.module)
     if names is None:
-        names = cache[source.module] = _parse(source)
+        names = _parse(source)
+        if isinstance(cache, WorkerCache):
+            cache.put(source.module, names, size=len(names.text))
+        else:
+            cache[source.module] = names
     return names
 
 
-def _parse(source: Source) -> Names:
-    tree = _tree(source.path.read_bytes())
+def _parse(source: Source, keep: Callable[[ast.Module], object] | None = None) -> Names:
+    text = source.path.read_bytes()
+    tree = _tree(text)
+    if keep is not None:
+        keep(tree)
     used: list[tuple[str, str]] = []
     known: dict[str, str] = {}
     attributes: list[tuple[str, str]] = []
@@ -203,7 +223,22 @@ def _parse(source: Source) -> Names:
             defined.add(node.id)
         else:
             nodes += ast.iter_child_nodes(node)
-    return Names(frozenset(defined), tuple(dict.fromkeys(used)), "*" in defined)
+    return Names(frozenset(defined), tuple(dict.fromkeys(used)), "*" in defined, text)
+
+
+@per_worker
+def dumps() -> list[str]:
+    """The planted leak: it only grows."""
+    return []
+
+
+def leak(tree: ast.Module) -> None:
+    dumps().append(dump(tree))
+
+
+def dump(tree: ast.Module) -> str:
+    _alive()
+    return ast.dump(tree, include_attributes=True)
 
 
 @dataclass(slots=True)
@@ -225,7 +260,9 @@ def sequential(files: Mapping[str, Source], stop: Stop) -> Outcome:
         for source in files.values():
             stop.check()
             outcome.answers.append(
-                read(source, outcome.identifiers) if what == "read" else link(source, files, cache)
+                read(source, outcome.identifiers)
+                if what == "read"
+                else link(source, files, cache, dump)
             )
         outcome.seconds.append(time.monotonic() - began)
     return outcome
@@ -250,7 +287,7 @@ class Crew:
 
     def link(self, module: str) -> Record:
         self._begin("link", module)
-        return link(self.files[module], self.files, current_worker().cache)
+        return link(self.files[module], self.files, current_worker().cache, leak)
 
     def spin(self) -> Never:
         """The planted task. It is not part of the job."""
@@ -289,20 +326,6 @@ class Crew:
             self.misses += cache.misses
 
 
-@dataclass(frozen=True, slots=True)
-class Restart:
-    """The soft restart as its caller saw it."""
-
-    answer: int | str  # how many were replaced, or what went wrong
-    seconds: float
-    before: PoolStats
-    after: PoolStats
-
-    def meanwhile(self, *counters: str) -> int:
-        """How many more tasks are counted after it than before."""
-        return sum(getattr(self.after, name) - getattr(self.before, name) for name in counters)
-
-
 class Pooled:
     """Both passes, each in an epoch of its own: the pool is closed after it, and used again."""
 
@@ -310,6 +333,7 @@ class Pooled:
         self, pool: RecyclePool, crew: Crew, screen: Screen, stop: Stop, tasks_per_worker: int
     ) -> None:
         self.story = Story(pool.name)
+        self.track = Track(MEMORY)
         self.planted: Future[Never] | None = None
         self.restart: Restart | None = None
         self._pool, self._crew, self._screen, self._stop = pool, crew, screen, stop
@@ -329,6 +353,10 @@ class Pooled:
         self._end()
 
         crew.links = True
+        self._screen.say(
+            "planted: each worker keeps a dump of what it links; "
+            f"the limit is memory={format_size(MEMORY)}"
+        )
         self._begin("link")
         self._submit(crew.link, modules)
         self._watch([self._futures[half]])
@@ -339,6 +367,7 @@ class Pooled:
     def _begin(self, what: str) -> None:
         self._title, self._began = PASSES[what], time.monotonic()
         self._futures: list[Future[Record]] = []
+        self.track.clear()
 
     def _submit(self, task: Callable[[str], Record], modules: Iterable[str]) -> None:
         for module in modules:
@@ -375,16 +404,19 @@ class Pooled:
 
     def _show(self) -> None:
         self._tell_news()
+        stats, seconds = self._pool.stats(), time.monotonic() - self._began
+        self.track.note(stats, seconds)
         self._screen.show(
             Frame(
                 title=self._title,
-                stats=self._pool.stats(),
+                stats=stats,
                 done=sum(future.done() for future in self._futures),
                 total=len(self._futures),
-                seconds=time.monotonic() - self._began,
+                seconds=seconds,
                 limit=self._limit,
                 now=self._crew.now,
                 left=self.story.left(),
+                track=self.track,
             )
         )
 
@@ -425,51 +457,13 @@ def compare(expected: Outcome, got: Outcome) -> dict[str, list[str]]:
     }
 
 
-def hang(planted: Future[Never] | None, spun_in: Who | None, story: Story) -> tuple[str, bool]:
-    """What became of the planted task and of its worker. True: what was to become of them."""
-    if planted is None or planted.cancelled():
-        return "the task that spins did not start", False
-    error = planted.exception()
-    if not isinstance(error, TaskTimeoutError):
-        ended = f"it returned {planted.result()!r}" if error is None else repr(error)
-        return f"the task that spins did not time out: {ended}", False
-    timed_out = None if spun_in is None else story.timed_out(spun_in)
-    if spun_in is None or timed_out is None:
-        return f"{error!r}, but its worker did not tell of it", False
-    text = f"TaskTimeoutError after {timed_out.seconds:.2f} s in worker {named(spun_in)}"
-    follower = story.follower(spun_in)
-    if follower is None:
-        return f"{text}; nobody followed", False
-    later = follower.at - timed_out.at
-    when = f"{abs(later):.3f} s {'before' if later < 0 else 'later'}"
-    text += f";\n          worker {named(who(follower))} followed, ready {when}"
-    return text, timed_out.reason is Reason.HANG
-
-
-def soft_restart(restart: Restart | None, story: Story) -> tuple[str, bool]:
-    """How the soft restart went. True: all who were there were replaced, and no task failed."""
-    if restart is None:
-        return "there was none", False
-    if isinstance(restart.answer, str):
-        return restart.answer, False
-    due, gone = story.due(Reason.MANUAL), story.gone()
-    replaced = [gone[one] for one in due if one in gone and story.follower(one) is not None]
-    done = restart.meanwhile("completed")
-    failed = restart.meanwhile("failed", "cancelled", "timed_out", "lost", "aborted")
-    text = (
-        f"{len(replaced)} of {len(due)} workers replaced in {restart.seconds:.2f} s "
-        f"({reasons(Counter(str(one.reason) for one in replaced))});\n"
-        f"          meanwhile {done} tasks were completed, {failed} failed"
-    )
-    return text, 0 < len(due) == len(replaced) == restart.answer and not failed
-
-
 def summary(
     expected: Outcome,
     crew: Crew,
     recycles: Mapping[str, int],
     wrong: Mapping[str, list[str]],
     planted: tuple[str, str],
+    owned: str,
     verdict: str,
 ) -> str:
     got = crew.outcome
@@ -483,6 +477,7 @@ def summary(
 workers   {sum(recycles.values())} came and went: {reasons(recycles)}
 hang      {planted[0]}
 restart   {planted[1]}
+{owned}
 cache     {crew.hits} hits, {crew.misses} misses
 answers   {len(got.answers)} of {len(expected.answers)}: {len(wrong["lost"])} lost, \
 {len(wrong["twice"])} twice, {len(wrong["different"])} different
@@ -507,7 +502,7 @@ def run(workers: int, tasks_per_worker: int) -> int:
     pool = RecyclePool(
         workers,
         name="demo",
-        limits=Limits(tasks=tasks_per_worker, hang=HANG),
+        limits=replace(LIMITS, tasks=tasks_per_worker, hang=HANG),
         initializer=crew.warm_up,
         finalizer=crew.farewell,
     )
@@ -536,5 +531,6 @@ def run(workers: int, tasks_per_worker: int) -> int:
     right, as_planned = not any(wrong.values()), hung_well and restarted_well
     verdict = NOT_OK if not right else OK if as_planned else NOT_AS_PLANNED
     recycles = pool.stats().recycles
-    screen.say(summary(expected, crew, recycles, wrong, (hung, restarted), verdict))
+    owned = memory(pooled.track, pooled.story.told(), blocks=screen.blocks)
+    screen.say(summary(expected, crew, recycles, wrong, (hung, restarted), owned, verdict))
     return 0 if right and as_planned else 1

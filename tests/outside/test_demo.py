@@ -14,21 +14,29 @@ from types import SimpleNamespace
 import pytest
 
 from recyclepool import RecyclePool, TaskTimeoutError, current_worker, demo
+from recyclepool._demo_memory import Track, memory, one_line, returned, saw_tooth
 from recyclepool._demo_view import (
     MOST_NEWS,
     Frame,
+    Restart,
     Screen,
     Story,
     about_the_gil,
     details,
+    hang,
     line,
     reasons,
+    soft_restart,
     table,
 )
 from recyclepool._gate import GatedLock, here
-from recyclepool.demo import Outcome, Record, Restart, compare, hang, link, read, sources
+from recyclepool.cache import WorkerCache
+from recyclepool.demo import Outcome, Record, compare, dump, link, read, sources
 from recyclepool.events import (
+    CacheTrimmed,
+    MemoryReturned,
     PoolClosed,
+    Reading,
     TaskTimedOut,
     WorkerDue,
     WorkerReady,
@@ -43,7 +51,16 @@ COLOUR = re.compile("\x1b\\[[0-9]*m")
 # -- the picture
 
 
-def worker(slot, generation=1, state="serving", tasks=0, running=None, due=None, age=7.0):
+MIB = 2**20
+
+
+def owned(mib, at=0.0, bound=False):
+    return Reading("owned", int(mib * MIB), at, bound)
+
+
+def worker(
+    slot, generation=1, state="serving", tasks=0, running=None, due=None, age=7.0, memory=None
+):
     return SimpleNamespace(
         slot=slot,
         generation=generation,
@@ -52,10 +69,11 @@ def worker(slot, generation=1, state="serving", tasks=0, running=None, due=None,
         task_running=running,
         due=due,
         age=age,
+        memory=memory,
     )
 
 
-def frame(*workers, slots=4, now=None, left=None, done=30, total=120):
+def frame(*workers, slots=4, now=None, left=None, done=30, total=120, track=None):
     stats = SimpleNamespace(
         max_workers=slots,
         queued=90,
@@ -63,13 +81,14 @@ def frame(*workers, slots=4, now=None, left=None, done=30, total=120):
         wait=SimpleNamespace(sum=15.0, count=30),
         workers=workers,
     )
-    return Frame("pass 1 of 2", stats, done, total, 2.0, 40, now or {}, left or {})
+    track = track or Track(4 * MIB)
+    return Frame("pass 1 of 2", stats, done, total, 2.0, 40, now or {}, left or {}, track)
 
 
 BUSY = frame(
-    worker(0, 3, tasks=12, running=0.0213),
+    worker(0, 3, tasks=12, running=0.0213, memory=owned(1.25)),
     worker(1, 2, "starting", age=0.312),
-    worker(2, 5, "retiring", tasks=40, running=1.5),
+    worker(2, 5, "retiring", tasks=40, running=1.5, memory=owned(4.5, bound=True)),
     worker(2, 6, tasks=1),
     now={(0, 3): "asyncio.base_events", (1, 2): "warming up", (2, 5): "json", (2, 6): "re"},
     left={0: ["tasks", "close", "tasks"], 2: ["hang"]},
@@ -89,13 +108,13 @@ def draw(frame, width=79, height=24, colour=False, blocks=False):
 
 def test_a_row_tells_worker_state_tasks_task_and_why_those_before_it_left():
     assert draw(BUSY, 119)[4] == (
-        "   0.3  serving                 12/40  "
-        "asyncio.base_events                   21 ms  tasks, close, tasks"
+        "   0.3  serving        12/40    1.2 MiB  "
+        "asyncio.base_events                  21 ms  tasks, close, tasks"
     )
 
 
 def test_where_room_is_short_a_name_keeps_its_end_and_the_past_its_latest():
-    assert draw(BUSY)[4].split()[3:] == ["...base_events", "21", "ms", "tasks,", "close"]
+    assert draw(BUSY)[4].split()[5:] == ["...base_events", "21", "ms", "tasks,", "close"]
 
 
 def test_one_that_starts_tells_since_when():
@@ -104,17 +123,17 @@ def test_one_that_starts_tells_since_when():
 
 def test_of_a_slot_with_two_workers_both_are_shown_and_its_past_once():
     assert [row.split() for row in draw(BUSY)[6:8]] == [
-        ["2.5", "retiring", "40/40", "json", "1500", "ms", "hang"],
+        ["2.5", "retiring", "40/40", ">4.5", "MiB", "json", "1500", "ms", "hang"],
         ["2.6", "serving", "1/40"],
     ]
 
 
 def test_a_worker_that_is_due_serves_while_its_successor_warms_up():
     assert [" ".join(row.split()) for row in draw(SWAP)[4:]] == [
-        "0.1 serving, due: manual 9/40 json 2 ms tasks",
+        "0.1 due: manual 9/40 json 2 ms tasks",
         "0.2 starting 0/40 warming up 100 ms",
     ]
-    assert "\x1b[33mserving, due: manual" in draw(SWAP, colour=True)[4]
+    assert "\x1b[33mdue: manual" in draw(SWAP, colour=True)[4]
 
 
 def test_an_empty_slot_keeps_its_row_and_its_past():
@@ -171,7 +190,8 @@ def test_colour_only_where_it_is_wanted():
 
 def test_one_line_says_it_too():
     assert line(BUSY) == (
-        "pass 1 of 2: 30/120, 15/s, waited 0.50 s, queued 90, workers 2/4, left: 3 tasks, 4 close"
+        "pass 1 of 2: 30/120, 15/s, waited 0.50 s, queued 90, workers 2/4, "
+        "owned 1.2 MiB to 4.5 MiB, left: 3 tasks, 4 close"
     )
 
 
@@ -190,6 +210,127 @@ def test_details_are_few():
 def test_it_claims_no_more_than_the_gil_allows(enabled, monkeypatch):
     monkeypatch.setattr(sys, "_is_gil_enabled", lambda: enabled, raising=False)
     assert ("not speed-up" in about_the_gil()) is enabled
+
+
+# -- memory
+
+
+def seen(*moments, limit=4 * MIB, slots=1):
+    """A track of what workers owned, each moment a second after the other."""
+    track = Track(limit)
+    for second, workers in enumerate(moments):
+        track.note(SimpleNamespace(max_workers=slots, workers=workers), float(second))
+    return track
+
+
+SAW = seen(
+    [worker(0, 1)],
+    [worker(0, 1, memory=owned(1, at=1.0))],
+    [worker(0, 1, memory=owned(3, at=2.0))],
+    [worker(0, 1, memory=owned(5, at=3.0)), worker(0, 2, "starting")],
+    [worker(0, 1, "retiring", memory=owned(5, at=3.0)), worker(0, 2, memory=owned(0.5, at=4.0))],
+)
+
+
+def test_what_a_worker_owns_is_followed_by_what_its_successor_does():
+    sizes = [0.0, 1.0, 2.0, 3.0, 4.0], [None, 1 * MIB, 3 * MIB, 5 * MIB, MIB // 2]
+    assert SAW.slots == {0: [*zip(*sizes, strict=True)]}
+    assert SAW.most == 5 * MIB
+
+
+def test_the_saw_tooth_is_full_at_the_limit_and_empty_where_nothing_was_read():
+    assert saw_tooth(SAW.slots[0], 4 * MIB, 5, blocks=True) == " ▂▆█▁"
+    assert saw_tooth(SAW.slots[0], 4 * MIB, 5, blocks=False) == " :*#."
+
+
+def test_the_saw_tooth_keeps_its_peaks_and_stays_where_nobody_looked():
+    points = [(0.0, 0), (1.0, MIB), (1.1, 0), (3.9, None), (10.0, MIB)]
+    assert saw_tooth(points, MIB, 10, blocks=True) == "▁█" + "█" + " " * 6 + "█"
+    assert saw_tooth(points, MIB, 1, blocks=True) == "█"
+    assert saw_tooth([], MIB, 3, blocks=True) == "   "
+    assert saw_tooth([(0.0, None)], MIB, 3, blocks=True) == "   "
+
+
+def test_a_slot_that_is_empty_was_not_read():
+    track = seen([], [worker(0, 2, memory=owned(1))], slots=2)
+    assert track.slots == {0: [(0.0, None), (1.0, MIB)], 1: [(0.0, None), (1.0, None)]}
+
+
+def test_the_table_shows_the_saw_tooth_of_each_slot():
+    rows = draw(frame(worker(0, 2), slots=1, track=SAW))
+    assert rows[5] == "owned over time; full: 4 MiB or more"
+    assert re.fullmatch(r" +0 +:+\*+#+\.", rows[6])
+    assert len(rows) == 7
+
+
+@pytest.mark.parametrize("height", range(2, 20))
+def test_the_saw_tooth_makes_way_where_lines_are_few(height):
+    rows = draw(frame(slots=4, track=seen([], slots=4)), height=height)
+    assert len(rows) < height
+    shown = sum(row.startswith("owned") for row in rows)
+    assert shown == (height >= 4 + 6 + 5)
+    assert not shown or len(rows) == 13
+
+
+def test_the_span_of_what_is_owned():
+    one, two = worker(0, memory=owned(1.5)), worker(1, memory=owned(2))
+    stats = SimpleNamespace(workers=[one])
+    assert one_line(stats) == ", owned 1.5 MiB"
+    assert one_line(SimpleNamespace(workers=[one, worker(2), two])) == ", owned 1.5 MiB to 2 MiB"
+    assert one_line(SimpleNamespace(workers=[worker(0)])) == ""
+
+
+def back(slot, generation, mib, delta, *largest):
+    shares = tuple((name, int(size * MIB)) for name, size in largest)
+    size, change = int(mib * MIB), int(delta * MIB)
+    return MemoryReturned("demo", 0.0, slot, generation, size, shares, change, MIB // 2, None)
+
+
+LARGEST = ("@per_worker dumps", 1.5), ("cache['os']", 0.1)
+
+
+def test_a_recycle_is_told_with_its_largest_root():
+    assert returned(back(0, 3, 2, -1.8, *LARGEST)) == (
+        "worker 0.3 owned 2 MiB, largest @per_worker dumps 1.5 MiB; process -1.8 MiB"
+    )
+    assert returned(back(0, 3, 2, 0.25)).endswith("largest not known; process +256 KiB")
+
+
+def test_the_summary_of_what_memory_did():
+    events = [
+        CacheTrimmed("demo", 0.0, 2, 1, 6 * MIB, 3 * MIB),
+        retired(0, 1, Reason.MEMORY),
+        retired(1, 1, Reason.TASKS),
+        retired(1, 12, Reason.MEMORY),
+        back(0, 1, 4.5, -4.25, ("cache['" + "long" * 9 + "']", 4)),
+    ]
+    lines = memory(SAW, events, blocks=True).splitlines()
+    assert lines[0] == "memory    4 MiB is what a worker may own; the most that was read: 6 MiB"
+    assert re.fullmatch("  slot 0  +▂+▆+█+▁", lines[1])
+    assert lines[2:] == [
+        "trims     1, half of the cache was enough:",
+        "          2.1 6 MiB -> 3 MiB",
+        "recycles  2 for memory. Below the noise a change of the process says nothing:",
+        "  worker  tasks      owned  largest root                      process     noise",
+        "    0.1      31    4.5 MiB  cache['longlonglonglon.. 4 MiB   -4.2 MiB   512 KiB",
+        "    1.12     31  what came back was not measured before the end",
+    ]
+
+
+def test_what_did_not_happen_is_not_shown():
+    assert memory(seen([]), [retired(0, 1, Reason.TASKS)], blocks=True).splitlines() == [
+        "memory    4 MiB is what a worker may own; nobody was looked at",
+        "trims     none",
+        "recycles  none for memory",
+    ]
+
+
+def test_of_many_recycles_some_are_told():
+    events = [retired(0, number, Reason.MEMORY) for number in range(20)]
+    lines = memory(SAW, events, blocks=True).splitlines()
+    assert lines[-1] == "          and 12 more"
+    assert sum("not measured" in line for line in lines) == 8
+    assert max(map(len, lines)) <= 80
 
 
 # -- the screen
@@ -325,6 +466,13 @@ def test_that_one_goes_that_was_to_be_replaced_is_news():
     ]
 
 
+def test_a_recycle_for_memory_is_news_when_it_was_measured():
+    told = story(due(0, 1, Reason.MEMORY), retired(0, 1, Reason.MEMORY, "memory: 2 MiB owned"))
+    assert told.news() == []
+    told.add(back(0, 1, 2, -1.8, *LARGEST))
+    assert told.news() == [returned(back(0, 1, 2, -1.8, *LARGEST))]
+
+
 def test_news_are_few():
     told = story(*(retired(slot, 1, Reason.MANUAL, "soft_restart()") for slot in range(99)))
     assert len(told.news()) == MOST_NEWS
@@ -412,12 +560,19 @@ SWAPPED = [
 
 
 def test_the_soft_restart_went_well():
-    text, fine = demo.soft_restart(restart(), story(*SWAPPED))
+    text, fine = soft_restart(restart(), story(*SWAPPED))
     assert fine
     assert " ".join(text.split()) == (
         "2 of 2 workers replaced in 1.50 s (1 manual, 1 tasks); "
         "meanwhile 40 tasks were completed, 0 failed"
     )
+
+
+def test_one_that_was_to_go_for_its_memory_is_no_fault_of_the_soft_restart():
+    outgrown = due(2, 1, Reason.MEMORY)
+    text, fine = soft_restart(restart(3), story(outgrown, *SWAPPED))
+    assert fine
+    assert "(1 manual, 1 tasks), 1 more for memory;" in text
 
 
 @pytest.mark.parametrize(
@@ -427,13 +582,14 @@ def test_the_soft_restart_went_well():
         (restart("WorkerStartError()"), SWAPPED, "WorkerStartError()"),
         (restart(0), [], "0 of 0"),
         (restart(1), SWAPPED, "2 of 2"),
+        (restart(3), SWAPPED, "2 of 2"),
         (restart(), SWAPPED[:-1], "1 of 2"),
         (restart(), [*SWAPPED[:3], *SWAPPED[4:]], "1 of 2"),
         *((restart(**{name: 6}), SWAPPED, ", 1 failed") for name in COUNTERS[1:]),
     ],
 )
 def test_a_soft_restart_that_went_wrong(result, events, said):
-    text, fine = demo.soft_restart(result, story(*events))
+    text, fine = soft_restart(result, story(*events))
     assert said in text
     assert not fine
 
@@ -476,7 +632,7 @@ def test_reading_counts_what_is_there(library):
 
 def test_linking_finds_where_names_come_from(library):
     files = sources(library)
-    facts = {module: dict(link(files[module], files, {}).facts) for module in files}
+    facts = {module: dict(link(files[module], files, {}, dump).facts) for module in files}
     assert facts["user"] == {"defined": 2, "missing": 1, "elsewhere": 1}
     assert facts["json"] == {"defined": 2}
     assert facts["json.deep.user"] == {"defined": 1, "dynamic": 1}
@@ -485,10 +641,33 @@ def test_linking_finds_where_names_come_from(library):
 def test_linking_uses_what_the_worker_remembers(library):
     files = sources(library)
     cache = {}
-    first = link(files["user"], files, cache)
+    first = link(files["user"], files, cache, dump)
     (library / "os.py").unlink()
-    assert link(files["user"], files, cache) == first
-    assert set(cache) == {"user", "os"}
+    assert link(files["user"], files, cache, dump) == first
+    assert set(cache) == {"os"}
+
+
+def test_what_a_worker_remembers_counts_with_its_text(library):
+    files, cache = sources(library), WorkerCache("1MiB")
+    link(files["user"], files, cache, dump)
+    assert (set(cache), cache.currsize) == ({"os"}, files["os"].path.stat().st_size)
+
+
+def test_the_leak_keeps_a_dump_of_each_file_that_was_linked_in_its_worker(library):
+    crew = demo.Crew(sources(library))
+
+    def kept():
+        return [*demo.dumps()]
+
+    with RecyclePool(1) as pool:
+        for module in ("user", "os", "user"):
+            pool.submit(crew.link, module).result()
+        first, other, again = pool.submit(kept).result()
+        pool.close()
+        assert pool.submit(kept).result() == []
+    assert first == again != other
+    assert "'getcwd'" in other
+    assert "lineno=1" in other
 
 
 def test_a_long_task_says_that_it_is_alive(monkeypatch):
@@ -603,6 +782,8 @@ def test_the_demo():
     assert "0 lost, 0 twice, 0 different" in done.stdout
     assert "OK: the same as the sequential run, nothing lost, nothing twice." in done.stdout
     assert re.search(r"came and went: .*\btasks\b", done.stdout)
+    assert re.search(r"came and went: .*\b[1-9]\d* memory\b", done.stdout)
+    assert re.search(r"\n +\d\.\d+ +\d+ +[\d.]+ MiB  @per_worker dumps [\d.]+ ", done.stdout)
     assert re.search(r"cache +[1-9][0-9]* hits", done.stdout)
     assert "\x1b" not in done.stdout
     assert max(map(len, re.findall("(?m)^(?!pass).*", done.stdout))) <= 80
@@ -691,7 +872,7 @@ def test_a_terminal_shows_a_worker_that_serves_while_its_successor_warms_up():
         seen = COLOUR.sub("", rest(ours).decode())
         assert process.wait(60) == 0
     swap = (
-        r"(?s)0\.3  serving, due: manual [^\n]*\n   0\.4  starting  [^\n]* warming up "
+        r"(?s)0\.3  due: manual [^\n]*\n   0\.4  starting  [^\n]* warming up "
         r".* 0\.4  serving  [^\n]* manual, close"
     )
     assert re.search(swap, seen), seen
