@@ -9,6 +9,7 @@ from time import process_time, sleep
 from typing import NamedTuple
 
 from recyclepool import Limits, RecyclePool
+from recyclepool._host_memory import process_rss
 
 from .loads import OURS, POOLS, REQUEST, STDLIB, burst, noop
 
@@ -93,7 +94,7 @@ def idle(limits: bool, seconds: float) -> Idle:
 
 def rest(limits: bool, seconds: float) -> None:
     """Warm a pool up, do nothing, print what that took."""
-    some = Limits(age="6h", hang="2m", task_timeout="30s") if limits else None
+    some = Limits(age="6h", hang="2m", memory="512MiB", pool_memory="90%") if limits else None
     with RecyclePool(8, min_workers=8, limits=some) as pool:
         pool.start().result()
         burst(pool, 1_000)
@@ -104,6 +105,33 @@ def rest(limits: bool, seconds: float) -> None:
         used = process_time() - start
         wakeups = sum(count - before.get(tid, 0) for tid, count in switches().items())
     print(wakeups / seconds, used / seconds * 3_600)
+
+
+def leak(calls: int) -> float:
+    """The peak of a process that leaks, in units of what it had before and what workers may own."""
+    code = f"from benchmarks.fresh import leak_on; leak_on({calls})"
+    return float(run("-c", code, seconds=600))
+
+
+def leak_on(calls: int) -> None:
+    """Four workers that may own 64 MiB each keep 1.5 MiB a call."""
+    kept = threading.local()
+    limits = Limits(memory="64MiB", memory_samples=1, min_age=0.5, sample_every=0.2)
+
+    def keep(_: int) -> None:
+        kept.__dict__.setdefault("blocks", []).append(b"x" * (3 << 19))
+
+    with RecyclePool(4, limits=limits) as pool:
+        list(pool.map(noop_for, range(100)))
+        base = most = process_rss()
+        for n, _ in enumerate(pool.map_unordered(keep, range(calls))):
+            if n % 4 == 0:
+                most = max(most, process_rss())
+    print(most / (base + (4 * 64 << 20)))
+
+
+def noop_for(_: int) -> None:
+    pass
 
 
 def switches() -> dict[str, int]:

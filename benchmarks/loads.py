@@ -7,7 +7,7 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 from contextvars import ContextVar
 from time import perf_counter, process_time
 
-from recyclepool import Limits, RecyclePool
+from recyclepool import Limits, RecyclePool, current_worker
 
 OURS = "ours"
 STDLIB = "stdlib"
@@ -17,6 +17,23 @@ RAW = "two raw lock hand-overs"
 def watched(workers: int) -> RecyclePool:
     """A pool that looks after the age of its workers and after tasks that hang."""
     return RecyclePool(workers, limits=Limits(age="6h", hang="2m"))
+
+
+def fill_cache() -> None:
+    """50 000 objects that the worker owns: there is something to look at."""
+    records = [{"number": 1000 + i, "name": f"name {i}"} for i in range(12_500)]
+    current_worker().cache.put("records", records, size="1MiB")
+
+
+def weighed(workers: int) -> RecyclePool:
+    """A pool with all that is watched, and caches that hold something."""
+    limits = Limits(age="6h", hang="2m", memory="512MiB")
+    return RecyclePool(workers, initializer=fill_cache, limits=limits)
+
+
+def unwatched(workers: int) -> RecyclePool:
+    """The same without limits."""
+    return RecyclePool(workers, initializer=fill_cache)
 
 
 POOLS: dict[str, Callable[[int], Executor]] = {OURS: RecyclePool, STDLIB: ThreadPoolExecutor}

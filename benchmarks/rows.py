@@ -12,7 +12,7 @@ from typing import Literal
 from recyclepool import RecyclePool
 
 from .affinity import RANDOM_DISPATCH, hit_rate
-from .fresh import IMPORTS, Idle, idle, import_ms, queued_bytes
+from .fresh import IMPORTS, Idle, idle, import_ms, leak, queued_bytes
 from .loads import (
     OURS,
     POOLS,
@@ -23,7 +23,8 @@ from .loads import (
     cpu,
     hand_overs,
     trips,
-    watched,
+    unwatched,
+    weighed,
 )
 from .restarts import (
     AT_REST,
@@ -130,6 +131,10 @@ def memory(quick: bool) -> Samples:
     return alternate(5, {name: partial(queued_bytes, name, tasks) for name in POOLS})
 
 
+def leaks(quick: bool) -> Samples:
+    return {OURS: [leak(300 if quick else 3_000) for _ in range(1 if quick else 5)]}
+
+
 def imports(quick: bool) -> Samples:
     for name in IMPORTS:
         import_ms(name)  # writes the bytecode, warms the file cache
@@ -171,15 +176,13 @@ def recycle_latency(quick: bool) -> Samples:
 
 
 def watching(quick: bool) -> Samples:
-    """Many short samples: what else the machine does hits both of a pair, or one pair of many."""
-
-    def case(make: Callable[[int], Executor]) -> float:
-        with make(2) as pool:
+    """Long samples of pools that live on: a worker's memory is looked at once a second or less."""
+    with weighed(2) as ours, unwatched(2) as plain:
+        for pool in (ours, plain):
             burst(pool, 100)
-            return cpu(pool, 200)
-
-    cases = {OURS: partial(case, watched), UNWATCHED: partial(case, RecyclePool)}
-    return alternate(21 if quick else 301, cases)
+        tasks = 500 if quick else 8_000
+        cases = {OURS: partial(cpu, ours, tasks), UNWATCHED: partial(cpu, plain, tasks)}
+        return alternate(5 if quick else 25, cases)
 
 
 def idling(limits: bool, field: Callable[[Idle], float], quick: bool) -> Samples:
@@ -240,7 +243,8 @@ def round_trip_rows() -> Iterable[Row]:
 def idle_rows() -> Iterable[Row]:
     note = (
         "idle: fresh processes, 5 s each; wake-ups are the voluntary context switches of all"
-        " threads but the one that measures; the limits are age, hang and task_timeout"
+        " threads but the one that measures; the limits are age, hang, memory"
+        " and pool_memory"
     )
     for limits in (False, True):
         key, which = ("-limits", "with limits") if limits else ("", "without limits")
@@ -343,7 +347,7 @@ ROWS = (
     ),
     Row(
         key="watching",
-        question="cost of watching, thread: CPU time with age and hang on",
+        question="cost of watching, thread: CPU time with memory, age and hang on",
         measure=watching,
         unit="us a task",
         peers=(UNWATCHED,),
@@ -354,11 +358,22 @@ ROWS = (
         must=1.03,
         aim=1.01,
         cores=1,
-        note="watching: the figure is the upper end of the 95 % interval of the median ratio of 301"
-        " pairs of 200 tasks of 50 to 200 us of Python, 2 workers, on one core; what the watchdog"
-        " takes by itself is in the idle rows; no memory limit yet",
+        note="watching: the figure is the upper end of the 95 % interval of the median ratio of 25"
+        " pairs of 8 000 tasks of 50 to 200 us of Python, 2 workers that own 50 000 objects each,"
+        " on one core; what the watchdog takes by itself is in the idle rows",
     ),
     *idle_rows(),
+    Row(
+        key="leak",
+        question="a leak of 1.5 MiB a call, 3 000 calls, 4 workers of 64 MiB: peak of the process",
+        measure=leaks,
+        unit="x what there was, and what they may own",
+        peers=(),
+        better="lower",
+        must=1.2,
+        aim=1.05,
+        note="leak: 4.4 GiB in all, as fast as four threads can fill it; a fresh process a sample",
+    ),
     Row(
         key="memory",
         question="memory of 1 000 000 queued tasks, thread, `submit` one by one",
