@@ -2,6 +2,7 @@
 
 import threading
 from concurrent.futures._base import LOGGER as STANDARD_LOGGER
+from time import monotonic
 from typing import Protocol
 
 from recyclepool._gate import here
@@ -24,6 +25,9 @@ class Crew(Protocol):
 
         `lost` is what it died of, if that was not a task's error.
         """
+
+    def look(self) -> None:
+        """Its teardown begins, and it is not vacated yet."""
 
     def teardown_failed(self, worker: Worker, error: BaseException) -> None:
         """Its finalizer or another teardown raised."""
@@ -70,6 +74,9 @@ def drive(worker: Worker, crew: Crew) -> None:
         if worker.forked:
             return  # so are its queue and its teardown
         if worker.in_haste:  # its memory first: a successor would fill as much again meanwhile
+            worker.vacated_at = monotonic()
+            worker.undoing = True
+            crew.look()  # its teardown may take no longer than any
             _close(worker, crew)
             crew.vacate(worker, lost)
         else:

@@ -80,11 +80,9 @@ def next_deadline(
         return Deadline(inf if timeless else worker.born + rules.start_timeout, Act.NOT_READY)
     if worker.state is State.STARTING:
         return Deadline(inf, Act.LOOK)  # it waits for the end of another's task
-    if worker.vacated:
+    if worker.vacated or worker.undoing:
         return Deadline(worker.vacated_at + rules.teardown, Act.TEARDOWN)
     task, doom = worker.gate.task, worker.doom
-    if worker.in_haste and task is None and worker.state is State.RETIRING:
-        return Deadline(worker.retired_at + rules.teardown, Act.TEARDOWN)  # comes before the slot
     started = worker.task_started  # read after the task: never that of the task before
     if doom is not None and task is doom.task:
         if doom.deadline <= doom.nudge_at:

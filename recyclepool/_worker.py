@@ -150,6 +150,7 @@ class Worker:
         "tasks",
         "teardowns",
         "thread",
+        "undoing",
         "vacated",
         "vacated_at",
         "values",
@@ -196,6 +197,7 @@ class Worker:
         self.last_task = last_task  # the number of the task after which it goes; 0: none
         self.memory: Sample | None = None  # what it held when it was last looked at
         self.probe: Any = None  # what looks; None: nobody wants to know
+        self.undoing = False  # its teardown runs though it is not vacated: it goes in haste
         self.handed: list[Any] = []  # a task that is for this worker: DISPATCH 9
         self.resting = True  # it will take the next task: false from before each popleft
         self.forked = False  # a copy, in the child of a fork: only the thread that forked is there

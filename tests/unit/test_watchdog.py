@@ -51,12 +51,12 @@ class FakeWorker(SimpleNamespace):
         self.slot, self.generation = 0, 1
         self.state = State.SERVING
         self.opened, self.vacated, self.resting = True, False, True
-        self.in_haste = False
+        self.undoing = False
         self.due = self.doom = self.leaving = None
         self.reported = -inf
         self.expires = inf
         self.born = NOW - 50.0
-        self.retired_at = self.vacated_at = self.task_started = self.heartbeat = self.born
+        self.vacated_at = self.task_started = self.heartbeat = self.born
         self.idle_since = NOW - 1.0
         self.claims: list[str] = []
         self.claimed = False
@@ -113,7 +113,7 @@ DEADLINES: dict[str, tuple[dict[str, Any], str, float, Any]] = {
         None,
     ),
     "it undoes what it made, before anybody takes its place": (
-        {"state": State.RETIRING, "in_haste": True, "retired_at": NOW - 1},
+        {"state": State.RETIRING, "undoing": True, "vacated_at": NOW - 1},
         "TEARDOWN",
         NOW + 4,
         None,
