@@ -6,6 +6,9 @@
    it set that time after its reading, it would go on for as long as that.
 """
 
+import threading
+
+from forcing import wait
 from pausing import one_asleep
 
 
@@ -25,13 +28,17 @@ def test_a_pause_that_follows_a_pause(new_pool, monkeypatch):
     """The worker waits for the first, which is over; here is another."""
     pool, steps, _, tasks = one_asleep(new_pool, monkeypatch)
 
+    done = threading.Event()
+
     def resume_and_pause():
         steps.resume()
         steps.pause()
+        done.set()
 
     steps.pause()
     steps.once("after looking", resume_and_pause)
     tasks.submit(50)
+    wait(done)  # it waits for the first until then
     steps.waits()
     assert len(tasks.ran) <= 1
     assert pool.stats().paused
