@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple
 
 from recyclepool.units import format_size
 
-__all__ = ["NOTHING", "Holder", "Owned", "Root", "Share", "shown"]
+__all__ = ["NOTHING", "Holder", "Owned", "Root", "Share", "shown", "told"]
 
 LONGEST = 40  # characters of a key that are shown
 MOST_PARTS = 4  # of a tuple
@@ -19,7 +19,7 @@ class Holder:
 
     def count(self) -> int:
         """How many entries."""
-        raise NotImplementedError
+        raise NotImplementedError  # each kind has its own
 
     def size(self) -> int:
         """Bytes of its own structures."""
@@ -34,7 +34,7 @@ class Holder:
 
         Each as often as it is held; those of an entry together. It must not keep any of them.
         """
-        raise NotImplementedError
+        raise NotImplementedError  # likewise
 
     def rest(self) -> Iterable[Any]:
         """References that belong to no entry: a key that they share with one stays that one's."""
@@ -141,11 +141,20 @@ class Share(NamedTuple):
     bytes: int
     group: Root | None = None  # many entries that were read as one: see `largest`
 
+    @property
+    def title(self) -> str:
+        return " + ".join(self.names) or "shared by many roots"
+
     def __str__(self) -> str:
-        return f"{' + '.join(self.names) or 'shared by many roots'} {format_size(self.bytes)}"
+        return f"{self.title} {format_size(self.bytes)}"
 
     def __repr__(self) -> str:
         return f"<Share {self}>"
+
+
+def told(shares: Iterable[tuple[str, int]]) -> str:
+    """Titles and bytes, in words: "cache['model'] 310 MiB, cache['a'] 12 B"."""
+    return ", ".join(f"{title} {format_size(size)}" for title, size in shares)
 
 
 class Owned(NamedTuple):

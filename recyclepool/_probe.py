@@ -23,6 +23,7 @@ from time import monotonic, thread_time, time
 from typing import Any, Protocol
 
 from recyclepool._gate import Flag, here
+from recyclepool._holders import told
 from recyclepool._host_memory import process_rss
 from recyclepool._looks import DUTY, Forecasts, Looks
 from recyclepool._owned import SUPPORTED, Owned, Pass, largest
@@ -350,7 +351,7 @@ class Probe:
 def _roots(found: Owned) -> tuple[tuple[str, int], ...]:
     """The three largest, but for what is next to nothing."""
     shares = [share for share in largest(found, 3) if share.bytes >= found.owned / 50]
-    return tuple((" + ".join(s.names) or "shared by many roots", s.bytes) for s in shares)
+    return tuple((share.title, share.bytes) for share in shares)
 
 
 def _sample(found: Owned) -> Sample:
@@ -360,7 +361,7 @@ def _sample(found: Owned) -> Sample:
 def _why(sample: Sample, limit: int) -> str:
     bound = ">= " if sample.is_bound else ""
     why = f"memory: {bound}{format_size(sample.bytes)} owned, the limit is {format_size(limit)}"
-    roots = ", ".join(f"{names} {format_size(size)}" for names, size in sample.largest)
+    roots = told(sample.largest)
     return f"{why}: {roots}" if roots else why
 
 

@@ -332,7 +332,7 @@ class Staff:
             self.demand()
 
     def hurry_probes(self) -> None:
-        """Have each worker ask its probe before its next task (PROBE 4)."""
+        """Have each worker ask its probe before its next task (PROBE 3)."""
         for worker in self.roster.workers.copy():
             if worker.probe is not None:
                 worker.probe.look_at = -inf

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
+from recyclepool._holders import told
 from recyclepool.states import BUCKETS, PoolState, Reason, State
 from recyclepool.units import format_duration, format_size
 
@@ -462,7 +463,7 @@ class MemoryReturned(_WorkerEvent):
     _usual_level: ClassVar[int] = logging.INFO
 
     def _line(self) -> str:
-        roots = ", ".join(f"{names} {format_size(size)}" for names, size in self.largest)
+        roots = told(self.largest)
         moved = format_size(abs(self.rss_delta))
         change = f"fell by {moved}" if self.rss_delta <= 0 else f"rose by {moved}"
         trimmed = ""
