@@ -63,7 +63,8 @@ def more(ours: float, peer: float) -> float:
 def upper_bound(figures: list[float]) -> float:
     """The upper end of the 95 % interval of their median, however they are distributed."""
     count = len(figures)
-    return sorted(figures)[math.ceil((count + 1 + 1.96 * math.sqrt(count)) / 2) - 1]
+    rank = math.ceil((count + 1 + 1.96 * math.sqrt(count)) / 2)
+    return sorted(figures)[min(rank, count) - 1]  # six pairs at least bound it
 
 
 @dataclass(frozen=True, kw_only=True)
