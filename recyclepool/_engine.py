@@ -51,7 +51,7 @@ class Engine(Staff):
         self._order = self._orders.give
         self._over: list[Dispatch] = []  # epochs whose end is to be told
         self._closing_since = inf
-        self.submitted = self.rejected = self.rejected_full = 0
+        self.submitted = self.rejected_closed = self.rejected_full = 0
         self.looking = threading.RLock()  # of stats: `submitted` never goes back
         super().set_up(size)
 
@@ -310,10 +310,9 @@ class Engine(Staff):
         cancel_queue(self.dispatch, self.outside, self.teller)
 
     def _count_rejected(self) -> None:
-        self.rejected += 1
+        self.rejected_closed += 1
 
     def _count_full(self) -> None:
-        self.rejected += 1
         self.rejected_full += 1
 
     def _count_cancelled(self, once: list[bool]) -> None:

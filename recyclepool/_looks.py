@@ -5,12 +5,13 @@ Three things lead to a look, and each costs next to nothing:
 - *Time*: ``sample_every``, with its jitter, so that workers are not looked at all at once.
 - *Growth*: what its tasks left behind until the last look, times those since then, brings it to its
   limit. The process's RSS alone would not do: what others free hides what this worker takes.
-- *Signs*: its cache grew by much, or the process by as much as all workers may have.
+- *Signs*: its cache grew by much, or the process by half of what a worker may own, since the last
+  look or since it was smallest after that.
 
-What looks cost is a debt, which DUTY of the time pays off. Within ALLOWANCE nobody waits for that.
-While the process grows fast it is as if HASTE of the time paid, or a leak of small objects, which
-take long to count, would run away. Who must be far over its limit, by its growth, is looked at
-before all is paid: once, because then its growth is known.
+What looks cost is a debt, of all workers alike, which DUTY of the time pays off. Within ALLOWANCE
+nobody waits for that. While the process grows fast, and this worker with it, HASTE of the time pays
+for each, or a leak of small objects, which take long to count, would run away. Who must be far over
+its limit, by its growth, is looked at before all is paid: once, because then its growth is known.
 """
 
 from collections.abc import Container
@@ -20,7 +21,7 @@ from random import random
 __all__ = ["DUTY", "Forecasts", "Looks"]
 
 DUTY = 0.02  # of the time that looks may take
-HASTE = 0.2  # the same, while the process has grown by the limit since the last look
+HASTE = 0.2  # the same, of a worker that grows, while the process has grown by its limit
 ALLOWANCE = 0.05  # seconds of that in advance
 ALMOST = 0.95  # of the limit
 SURELY = 1.15  # of the limit
@@ -74,6 +75,7 @@ class Looks:
     __slots__ = (
         "_cache",
         "_debt",
+        "_duty",
         "_every",
         "_growth",
         "_jitter",
@@ -92,7 +94,7 @@ class Looks:
         self._jitter = jitter
         self._step = max(limit / NOTEWORTHY, LEAST)
         self._next = -inf
-        self._debt, self._paid_until = 0.0, now
+        self._debt, self._duty, self._paid_until = 0.0, DUTY, now
         # As the last look saw it.
         self.tasks = 0
         self._owned = 0
@@ -103,28 +105,28 @@ class Looks:
         """Between two tasks. `cache`, `rss`: bytes; `workers`: how many share the process."""
         if tasks == self.tasks:
             return False
+        self._rss = min(self._rss, rss)  # what others gave back hides nothing of what comes then
         grown = self._growth * (tasks - self.tasks)
         expected = self._owned + grown if grown >= self._step else 0.0
         growth = rss - self._rss
-        if now < self.allowed_at(HASTE if growth >= self._limit else DUTY):
+        self._duty = HASTE * workers if expected and growth >= self._limit else DUTY
+        if now < self.allowed_at():
             return expected >= SURELY * self._limit
         if now >= self._next or expected >= ALMOST * self._limit:
             return True
-        return cache - self._cache >= self._step or (
-            growth >= max(self._step, self._limit * workers)
-        )
+        return cache - self._cache >= self._step or growth >= max(self._step, self._limit / 2)
 
-    def allowed_at(self, duty: float = DUTY) -> float:
+    def allowed_at(self) -> float:
         """When the debt is within the allowance."""
-        return self._paid_until + max(0.0, self._debt - ALLOWANCE) / duty
+        return self._paid_until + max(0.0, self._debt - ALLOWANCE) / self._duty
 
     def pause(self, now: float) -> float:
         """Seconds until the next look at one that sleeps."""
         return max(0.0, max(self.allowed_at(), self._next) - now)
 
     def spend(self, now: float, seconds: float) -> None:
-        """A look took that long, to its end or not."""
-        self._debt = max(0.0, self._debt - DUTY * (now - self._paid_until)) + seconds
+        """Looks took that long, to their end or not: one at each worker."""
+        self._debt = max(0.0, self._debt - self._duty * (now - self._paid_until)) + seconds
         self._paid_until = now
 
     def saw(self, now: float, owned: int, tasks: int, cache: int, rss: int, rest: float) -> None:

@@ -37,6 +37,7 @@ from recyclepool.units import format_size
 __all__ = ["SUPPORTED", "Probe"]
 
 GLANCE = 0.01  # seconds between two looks at the cheap signs
+REACTION = 3 * GLANCE  # seconds from a look to the end of what its worker owned
 SLICE = 0.001  # seconds of a look between two tries of the wake lock
 BURST = 0.02  # seconds of slices in one go, of a worker that sleeps
 BUDGET = 50_000  # objects between two tasks: 10 to 20 ms
@@ -147,7 +148,8 @@ class Probe:
         if self._worker.outgrown is not None:
             for _, table in self._locals.dicts(leave_out=(here,)):
                 table.clear()
-            self._crew.give_back()
+            if self._worker.in_haste:
+                self._crew.give_back()
         self._locals.close()
 
     # -- when to look -----------------------------------------------------------------------------
@@ -185,8 +187,17 @@ class Probe:
     def _wait_for_dispatch(self) -> None:
         """Dispatch may pause: the process is too big."""
         worker, pause = self._worker, self._crew.paused
-        if pause is not None:
-            pause.wait_unless(lambda: worker.leaving is not None or worker.dispatch.closing)
+        if pause is None:
+            return
+        dispatch, watch = worker.dispatch, worker.watch
+        worker.idle_since = monotonic()
+        worker.resting = True  # as in the idle stack: DISPATCH 8
+        if dispatch.on_rest is not None:
+            dispatch.on_rest()
+        pause.wait_unless(lambda: worker.leaving is not None or dispatch.closing)
+        worker.resting = False
+        if watch is not None:
+            watch.busy_from(monotonic())  # WATCH 2
 
     # -- the look ---------------------------------------------------------------------------------
 
@@ -213,7 +224,7 @@ class Probe:
             rest = seconds / DUTY if seconds > BURST else 0.0
             if wake.acquire(True, rest) if rest else wake.acquire(False):  # PROBE 2
                 reading.close()
-                self._looks.spend(monotonic(), 0.0 if rest else seconds)
+                self._looks.spend(monotonic(), 0.0 if rest else self._shared(seconds))
                 return True
             if rest:
                 began = thread_time()
@@ -240,9 +251,13 @@ class Probe:
 
     def _note_look(self, found: Owned, seconds: float) -> None:
         now, tasks = monotonic(), self._worker.tasks
-        rest = seconds * self._crew.roster.serving() / DUTY
-        self._looks.spend(now, seconds)
-        self._looks.saw(now, found.owned, tasks, self._cache_bytes(), self._rss(), rest)
+        cost = self._shared(seconds)
+        self._looks.spend(now, cost)
+        self._looks.saw(now, found.owned, tasks, self._cache_bytes(), self._rss(), cost / DUTY)
+
+    def _shared(self, seconds: float) -> float:
+        """What a look costs, if all workers have one."""
+        return seconds * self._crew.roster.serving()
 
     def _wants_cycles(self) -> bool:
         """Only near the limit, or where the process grows for no reason that is seen."""
@@ -290,16 +305,15 @@ class Probe:
 
     def _is_far(self, owned: int, last: tuple[int, float] | None, now: float) -> bool:
         """Is it so far over its limit that it must not wait, or will it be at the next reading?"""
-        rules, bar = self._rules, FAR * max(self._rules.memory, self._first)
-        if owned > bar:
-            self._crew.forecasts.prove()
+        crew, bar = self._crew, FAR * max(self._rules.memory, self._first)
+        growth = 0.0  # bytes a second
+        if last is not None:
+            growth = max(0.0, (owned - last[0]) / max(now - last[1], GLANCE))
+        if owned + growth * REACTION > bar:
+            crew.forecasts.prove()
             return True
-        if last is None:
-            return False
-        growth = max(0.0, (owned - last[0]) / max(now - last[1], GLANCE))
-        will_be = owned + growth * rules.sample_every
-        workers = self._crew.roster.workers
-        return will_be > bar and self._crew.forecasts.may_act(self._worker, workers)
+        will_be = owned + growth * self._rules.sample_every
+        return will_be > bar and crew.forecasts.may_act(self._worker, crew.roster.workers)
 
     def _relieve(self, found: Owned, at_once: bool) -> None:
         """One rung after the other, with a look after each: its cache, then the worker."""

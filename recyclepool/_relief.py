@@ -33,7 +33,7 @@ __all__ = ["Host", "Relief"]
 
 READINGS = 5  # of which a floor is the least, in SPAN seconds
 TRIM_PAUSE = 2.0  # seconds between two trims: all threads of the process feel them
-HURRY = 0.02  # the same, where the process is larger than its workers may make it
+HURRY = 0.02  # the same, where workers go in haste
 LONG = 10.0  # seconds of a task
 VICTIM_PATIENCE = 60.0  # seconds for which a victim's successor may start
 PAUSED = 1.0  # seconds between two looks while dispatch is paused
@@ -180,10 +180,12 @@ class Relief:
                 self._pressure.recycled(monotonic(), item.before, after, noise)
 
     def hurry(self) -> None:
-        """Trim now, where the process is larger than its workers may make it. Any thread."""
+        """Trim now: a worker that grew fast has gone, and its successor will not wait. Any thread.
+
+        What the C library keeps of it the successor may not get: its thread can have another arena.
+        """
         global _trimmed_at
-        most = self._pressure.base + self._engine.roster.size * self._engine.rules.memory
-        if self._rss() > ENOUGH * most:
+        if self._rss() > self._pressure.base + self._engine.rules.memory:
             wait = _trimmed_at + HURRY - monotonic()
             if wait > 0.0:
                 self._never.acquire(True, wait)  # it is a leaver's time, and nobody waits for that

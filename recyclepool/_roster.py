@@ -104,7 +104,7 @@ class Roster:
 
     def _empty_slots(self) -> tuple[int, int, int]:
         """How many slots are empty but for another's last task, how many are free, and the room."""
-        held = {w.slot for w in self.workers if w.state in ACTIVE and w.slot < self.size}
+        held = {slot for slot in self._held_slots() if slot < self.size}
         taken = sum(slot < self.size for slot in self._taken_slots() - held)
         return taken, self.size - len(held) - taken, self._room()
 
@@ -114,7 +114,7 @@ class Roster:
         Where another's last task still runs, a successor can only wait: it must not use up the room
         that a slot needs in which a task could run at once.
         """
-        held, taken = {w.slot for w in self.workers if w.state in ACTIVE}, self._taken_slots()
+        held, taken = self._held_slots(), self._taken_slots()
         _, free, room = self._empty_slots()
         waiting, most = room - free, min(room, most)
         vacant: list[int] = []
@@ -127,6 +127,10 @@ class Roster:
             if slot not in taken or waiting >= 0:
                 vacant.append(slot)
         return vacant
+
+    def _held_slots(self) -> set[int]:
+        """For which no worker is made: who goes in haste has to let go of its memory first."""
+        return {w.slot for w in self.workers if w.state in ACTIVE or (w.in_haste and not w.vacated)}
 
     def _room(self) -> int:
         """How many more may live."""

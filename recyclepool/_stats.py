@@ -41,6 +41,7 @@ def snapshot(engine: Engine) -> PoolStats:
         lock.release()
     workers = _workers(engine, now)
     runs = tuple(map(operator.add, tally.run_counts, tally.spoilt_counts))
+    full = engine.rejected_full  # read once: `rejected` less that never goes back
     busy = sum(w.idle_for is None and w.state is State.SERVING for w in workers)
     busy += sum(w.task_running is not None and w.state is State.RETIRING for w in workers)
     return PoolStats(
@@ -58,8 +59,8 @@ def snapshot(engine: Engine) -> PoolStats:
         lost=tally.lost,
         aborted=tally.aborted,
         abandoned=len(roster.abandoned),
-        rejected=engine.rejected,
-        rejected_full=engine.rejected_full,
+        rejected=engine.rejected_closed + full,
+        rejected_full=full,
         events_dropped=engine.news.dropped,
         callback_errors=engine.news.callback_errors,
         failed_starts=roster.failed_starts,

@@ -7,7 +7,7 @@ import pytest
 
 from recyclepool import PoolState, RecyclePool
 
-pytest.register_assert_rewrite("refusing", "staging")
+pytest.register_assert_rewrite("refusing", "stages", "staging")
 
 from staging import Hold, Spin  # noqa: E402
 

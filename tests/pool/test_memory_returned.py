@@ -63,7 +63,7 @@ def test_large_arrays_come_back():
 # ==== a leak of 1.5 MiB a call ===================================================================
 
 
-def is_bounded(form, calls, seconds, slack=1.2):
+def is_bounded(form, calls, seconds, slack):
     told = run("leak", form, calls, seconds=seconds)
     assert told["done"] == calls, told
     assert told["recycles"] >= calls * 1.5 / 64 / 4, told  # workers that own 256 MiB would do that
@@ -77,12 +77,16 @@ def test_a_leak_is_bounded():
 
 @pytest.mark.soak
 @pytest.mark.timeout(1200)
-@pytest.mark.parametrize("form", ["blocks", "1 KB bytes", "small objects", "dicts"])
-def test_a_leak_is_bounded_in_each_form(form):
-    is_bounded(form, 3_000, 600)
+@pytest.mark.parametrize(
+    ("form", "slack"),
+    # To count many small objects takes longer than to make them.
+    [("blocks", 1.2), ("1 KB bytes", 1.5), ("dicts", 2), ("small objects", 2)],
+)
+def test_a_leak_is_bounded_in_each_form(form, slack):
+    is_bounded(form, 3_000, 600, slack)
 
 
 @pytest.mark.soak
 @pytest.mark.timeout(3600)
 def test_a_leak_is_bounded_for_long():
-    is_bounded("blocks", 100_000, 3_000)
+    is_bounded("blocks", 100_000, 3_000, slack=1.2)

@@ -106,39 +106,58 @@ def test_small_changes_are_no_sign_where_the_limit_is_small():
     assert not worker.is_due()
 
 
-@pytest.mark.parametrize("workers", [1, 4])
-def test_the_process_is_a_sign_if_it_grew_by_as_much_as_all_may_have(worker, workers):
+def test_the_process_is_a_sign_if_it_grew_by_half_of_what_one_may_own(worker):
     worker.tasks = 1
     worker.look(0)
     worker.tasks = 2
-    worker.rss += workers * LIMIT - 1
-    assert not worker.is_due(workers)
+    worker.rss += LIMIT // 2 - 1
+    assert not worker.is_due()
     worker.rss += 1
-    assert worker.is_due(workers)
+    assert worker.is_due()
 
 
-def test_looks_take_their_duty_of_the_time():
-    """A worker that would be looked at without end: 100 seconds, looks of 30 ms."""
+def test_what_others_gave_back_hides_nothing_of_what_the_process_grows_by_then(worker):
+    worker.tasks = 1
+    worker.look(0)
+    worker.tasks, worker.rss = 2, 10 * MIB
+    assert not worker.is_due()
+    worker.tasks, worker.rss = 3, 10 * MIB + LIMIT // 2
+    assert worker.is_due(), "the process is smaller than at the last look"
+
+
+def spent_in_100_seconds(workers, process=0, owned=0):
+    """By all workers, each of which would be looked at without end, in looks of 30 ms.
+
+    `process`: bytes by which it grows with each task. `owned`: what is there at each look, of
+    which nothing is left after it, as with a cache that is trimmed.
+    """
     worker, spent = Worker(every=0.01), 0.0
     for step in range(10_000):
         worker.now, worker.tasks = step / 100, step
-        if worker.is_due():
-            worker.look(0, cost=0.03)
-            spent += 0.03
-    assert spent <= DUTY * 100 + ALLOWANCE + 0.03
+        worker.rss += process
+        if worker.is_due(workers):
+            worker.look(owned, cost=0.03 * workers)
+            worker.look(0)
+            spent += 0.03 * workers
+    return spent
+
+
+@pytest.mark.parametrize("workers", [1, 4])
+@pytest.mark.parametrize(
+    ("process", "owned"), [(0, 0), (0, LIMIT // 8), (LIMIT // 2, 0), (LIMIT, 0)]
+)
+def test_looks_at_all_workers_take_their_duty_of_the_time(workers, process, owned):
+    """Also where the process grows without end, if that is not for this worker."""
+    spent = spent_in_100_seconds(workers, process, owned)
+    assert spent <= DUTY * 100 + ALLOWANCE + 0.03 * workers
     assert spent >= 0.9 * DUTY * 100
 
 
-def test_while_the_process_grows_by_its_limit_they_may_take_more():
-    worker, spent = Worker(every=0.01), 0.0
-    for step in range(10_000):
-        worker.now, worker.tasks = step / 100, step
-        worker.rss += LIMIT
-        if worker.is_due():
-            worker.look(0, cost=0.03)
-            spent += 0.03
-    # At `spend` the debt of the time before is paid off at the usual rate.
-    assert spent <= HASTE * 100 + ALLOWANCE + 0.03
+@pytest.mark.parametrize("workers", [1, 4])
+def test_while_process_and_worker_grow_they_may_take_more_each(workers):
+    spent = spent_in_100_seconds(workers, LIMIT, LIMIT // 8)
+    assert spent <= workers * (HASTE * 100 + ALLOWANCE + 0.03)
+    assert spent >= 0.8 * workers * HASTE * 100
 
 
 def test_who_must_be_far_over_its_limit_is_looked_at_in_debt_and_once(worker):

@@ -525,6 +525,31 @@ def test_a_successor_serves_when_the_old_one_runs_no_task_any_more(roster_class)
     assert old.state is State.RETIRING
 
 
+@pytest.mark.parametrize("in_haste", [False, True])
+def test_the_successor_of_one_in_haste_is_made_when_it_has_let_go(roster_class, in_haste):
+    roster = make(roster_class, 2, serving=2)
+    leaver = roster.workers[1]
+    leaver.in_haste = in_haste
+    roster.retire(leaver, Reason.MEMORY)
+    assert roster.vacancies() == (not in_haste)
+    roster.reconcile()
+    assert [w.slot for w in roster.starters().values()] == [1] * (not in_haste)
+    roster.vacate(leaver)
+    assert roster.vacancies() == in_haste
+    roster.reconcile()
+    assert [w.slot for w in roster.starters().values()] == [1]
+
+
+def test_nobody_waits_any_longer_for_one_in_haste_that_is_given_up(roster_class):
+    roster = make(roster_class, 1, serving=1)
+    leaver = roster.workers[0]
+    leaver.in_haste = True
+    roster.retire(leaver, Reason.MEMORY)
+    roster.abandon(leaver)
+    roster.reconcile()
+    assert [w.slot for w in roster.workers] == [0]
+
+
 def test_a_successor_that_is_late_serves_at_once(roster_class):
     roster, old, new = with_successor(roster_class)
     roster.vacate(old)
