@@ -39,8 +39,22 @@ from .restarts import (
     saturated,
     start_thread,
 )
+from .scrapes import (
+    EVERY,
+    MANY,
+    SLOTS,
+    a_page,
+    collecting,
+    longest_trip,
+    many_pools,
+    registered,
+    scraped_burst,
+)
 
 UNWATCHED = "itself, all off"
+UNSCRAPED = "itself, not scraped"
+PAGE = "the whole page"
+SCRAPE = "the scrape"
 
 Samples = dict[str, list[float]]
 
@@ -183,7 +197,7 @@ def watching(quick: bool) -> Samples:
             burst(pool, 100)
         tasks = 500 if quick else 8_000
         cases = {OURS: partial(cpu, ours, tasks), UNWATCHED: partial(cpu, plain, tasks)}
-        return alternate(5 if quick else 25, cases)
+        return alternate(5 if quick else 61, cases)
 
 
 def idling(limits: bool, field: Callable[[Idle], float], quick: bool) -> Samples:
@@ -203,6 +217,32 @@ def affinity(workers: int, load: float, quick: bool) -> Samples:
 
     cases = {OURS: partial(case, True), RANDOM_DISPATCH: partial(case, False)}
     return alternate(5 if quick else 7, cases)
+
+
+def scraping(quick: bool) -> Samples:
+    registry, tasks = registered(), 5_000 if quick else 100_000
+    with RecyclePool(4) as pool:
+        burst(pool, 500)
+        cases = {
+            OURS: partial(scraped_burst, pool, tasks, registry),
+            UNSCRAPED: partial(scraped_burst, pool, tasks, None),
+        }
+        return alternate(5 if quick else 20, cases)
+
+
+def scrapes(quick: bool) -> Samples:
+    registry = registered()
+    with many_pools():
+        cases = {OURS: collecting(registry), PAGE: a_page(registry)}
+        return alternate(5 if quick else 31, cases)
+
+
+def trips_while_scraped(quick: bool) -> Samples:
+    registry = registered()
+    with many_pools() as pools:
+        found = [longest_trip(pools[0], registry) for _ in range(5 if quick else 31)]
+    longest, took = map(list, zip(*found, strict=True))
+    return {OURS: longest, SCRAPE: took}
 
 
 def some(number: int, thing: str) -> str:
@@ -326,6 +366,55 @@ def affinity_rows() -> Iterable[Row]:
             )
 
 
+def metrics_rows() -> Iterable[Row]:
+    size = f"{MANY} pools x {SLOTS} slots"
+    yield Row(
+        key="metrics-throughput",
+        question="no-op throughput, thread, 4 workers, with metrics registered and scraped",
+        measure=scraping,
+        unit="us a task",
+        peers=(UNSCRAPED,),
+        must=0.97,
+        digits=3,
+        note=f"metrics: ten bursts of 10 000 tasks a sample, 20 pairs; scraped every {EVERY} s, as"
+        " text",
+    )
+    yield Row(
+        key="metrics-scrape",
+        question=f"a scrape of {size}",
+        measure=scrapes,
+        unit="ms",
+        peers=(),
+        figure_unit="ms",
+        better="lower",
+        must=50.0,
+        note=f"a scrape of {size}, each with a worker: until all figures are there as samples,"
+        " 12 700 of them; what prometheus_client takes to write them as text is in the next row",
+    )
+    yield Row(
+        key="metrics-page",
+        question=f"a scrape of {size}, text included",
+        measure=lambda quick: {OURS: scrapes(quick)[PAGE]},
+        unit="ms",
+        peers=(),
+        figure_unit="ms",
+        better="lower",
+    )
+    yield Row(
+        key="metrics-waits",
+        question=f"the longest round trip of a task during a scrape of {size}",
+        measure=trips_while_scraped,
+        unit="ms",
+        peers=(SCRAPE,),
+        figure=share,
+        better="lower",
+        must=0.5,
+        note="the longest round trip: of all that one thread makes while another scrapes, text"
+        " included; the share of the scrape's time. A task that waited for the scrape had 1 x."
+        " Python hands the interpreter on after 5 ms, so a trip is two of those at most",
+    )
+
+
 ROWS = (
     *throughput_rows(),
     *round_trip_rows(),
@@ -359,11 +448,12 @@ ROWS = (
         must=1.03,
         aim=1.01,
         cores=1,
-        note="watching: the figure is the upper end of the 95 % interval of the median ratio of 25"
+        note="watching: the figure is the upper end of the 95 % interval of the median ratio of 61"
         " pairs of 8 000 tasks of 50 to 200 us of Python, 2 workers that own 50 000 objects each,"
         " on one core; what the watchdog takes by itself is in the idle rows",
     ),
     *idle_rows(),
+    *metrics_rows(),
     Row(
         key="leak",
         question="a leak of 1.5 MiB a call, 3 000 calls, 4 workers of 64 MiB: peak of the process",

@@ -1,36 +1,18 @@
 """All workers are replaced at night, one after the other, while the service goes on.
 
-The pool has no schedules yet: a thread of one's own does it.
 Run it: python examples/nightly_restart.py
 """
 
 import threading
-from collections.abc import Callable
-from datetime import datetime, time, timedelta
+from datetime import datetime
+from zoneinfo import ZoneInfo
 
-from recyclepool import PoolClosedError, RecyclePool, WorkerStartError, current_worker
+from recyclepool import Event, RecyclePool, Schedule, ScheduleFired, current_worker
 
-
-def until(at: time) -> float:
-    """The seconds until it is that late again on the clock on the wall."""
-    now = datetime.now().astimezone()
-    next_time = datetime.combine(now.date(), at)
-    if next_time.astimezone() <= now:
-        next_time += timedelta(days=1)
-    return (next_time.astimezone() - now).total_seconds()
-
-
-def restart_nightly(
-    pool: RecyclePool, stop: threading.Event, pause: Callable[[], float] = lambda: until(time(3))
-) -> None:
-    while not stop.wait(pause()):
-        try:
-            replaced = pool.soft_restart().result()
-            print(f"soft restart: {replaced} workers replaced")
-        except PoolClosedError:
-            pass  # closed meanwhile: it has no workers now
-        except WorkerStartError as error:
-            print(f"soft restart failed, the old worker serves on: {error}")
+BERLIN = ZoneInfo("Europe/Berlin")
+NIGHTLY = Schedule.cron("0 3 * * *", tz=BERLIN)
+SOON = Schedule.every("100ms")  # nobody waits for the night here; leave it out
+NIGHTS = 2
 
 
 def serve(n: int) -> tuple[int, int]:
@@ -38,21 +20,32 @@ def serve(n: int) -> tuple[int, int]:
 
 
 def main() -> None:
-    stop = threading.Event()
-    with RecyclePool(3, name="nightly", min_workers=3) as pool:
+    restarted = threading.Event()
+    firings: dict[int | None, int] = {}  # how often the schedule fired for each slot
+
+    def on_event(event: Event) -> None:
+        if isinstance(event, ScheduleFired):
+            print(event)
+            firings[event.slot] = firings.get(event.slot, 0) + 1
+            if len(firings) == 3 and min(firings.values()) >= NIGHTS:
+                restarted.set()
+
+    with RecyclePool(3, name="nightly", min_workers=3, schedule=(NIGHTLY, SOON)) as pool:
+        pool.subscribe(on_event)
         pool.start().result()
-        # Here a night is 50 ms long; leave the pause out for three o'clock.
-        clock = threading.Thread(target=restart_nightly, args=(pool, stop, lambda: 0.05))
-        clock.start()
-        served = 0
-        while pool.stats().recycles.get("manual", 0) < 6:  # two nights
-            n, _ = pool.submit(serve, served).result()
+        served, generations = 0, set()
+        while not restarted.is_set():
+            n, generation = pool.submit(serve, served).result()
             assert n == served  # none is lost
             served += 1
-        stop.set()
-        clock.join()
-    print(f"{served} tasks served, none lost; it is {until(time(3)):.0f} s to three o'clock")
-    assert all(0 < until(time(hour)) <= 25 * 3600 for hour in range(24))
+            generations.add(generation)
+        replaced = pool.stats().recycles.get("schedule", 0)
+    print(f"{served} tasks served by {len(generations)} generations; {replaced} workers replaced")
+
+    midnight = datetime(2026, 3, 29, tzinfo=BERLIN)  # clocks go from 2:00 to 3:00 in that night
+    at = datetime.fromtimestamp(NIGHTLY.next_after(midnight.timestamp()), BERLIN)
+    print(f"{NIGHTLY} fires at {at}, {(at.timestamp() - midnight.timestamp()) / 3600:.0f} h later")
+    assert at.hour == 3
 
 
 if __name__ == "__main__":

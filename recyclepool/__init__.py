@@ -25,13 +25,10 @@ from recyclepool.worker_local import current_worker, per_worker
 
 if TYPE_CHECKING:
     from recyclepool import memory
+    from recyclepool import metrics as metrics
     from recyclepool.events import (
-        AbandonedWorker,
-        CacheStats,
         CacheTrimmed,
-        CloseReport,
         Event,
-        Histogram,
         MemoryLimitTooLow,
         MemoryNotOwned,
         MemoryPressure,
@@ -40,10 +37,9 @@ if TYPE_CHECKING:
         PoolBroken,
         PoolClosed,
         PoolClosing,
-        PoolStats,
         QueueFull,
         QueueRelieved,
-        Reading,
+        ScheduleFired,
         TaskTimedOut,
         TeardownFailed,
         WatchdogFailed,
@@ -52,11 +48,20 @@ if TYPE_CHECKING:
         WorkerLost,
         WorkerReady,
         WorkerRetired,
-        WorkerStack,
         WorkerStartFailed,
-        WorkerStats,
     )
     from recyclepool.limits import Limits
+    from recyclepool.schedule import Schedule
+    from recyclepool.snapshots import (
+        AbandonedWorker,
+        CacheStats,
+        CloseReport,
+        Histogram,
+        PoolStats,
+        Reading,
+        WorkerStack,
+        WorkerStats,
+    )
 
 ThreadPoolExecutor = RecyclePool  # the one changed import
 
@@ -92,6 +97,8 @@ __all__ = [
     "Reason",
     "RecyclePool",
     "RecyclePoolError",
+    "Schedule",
+    "ScheduleFired",
     "State",
     "TaskAbort",
     "TaskAbortedError",
@@ -121,15 +128,25 @@ __all__ = [
 ]
 
 
+# What is imported when it is asked for, and is no event.
+_ELSEWHERE = {
+    "Limits": "limits",
+    "Schedule": "schedule",
+    **dict.fromkeys(("AbandonedWorker", "CacheStats", "CloseReport", "Histogram"), "snapshots"),
+    **dict.fromkeys(("PoolStats", "Reading", "WorkerStack", "WorkerStats"), "snapshots"),
+}
+
+
 def __getattr__(name: str) -> Any:
     """What only some programs ask for is imported when they do."""
+    if name == "metrics":  # not in __all__: `import *` does not bring prometheus_client
+        return importlib.import_module("recyclepool.metrics")
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     if name == "memory":
         return importlib.import_module("recyclepool.memory")
-    from recyclepool import events, limits
-
-    return getattr(limits if name == "Limits" else events, name)
+    module = _ELSEWHERE.get(name, "events")
+    return getattr(importlib.import_module(f"recyclepool.{module}"), name)
 
 
 def __dir__() -> list[str]:

@@ -15,6 +15,7 @@ from recyclepool.units import Duration, parse_duration, parse_size
 
 if TYPE_CHECKING:
     from recyclepool.limits import Limits
+    from recyclepool.schedule import Schedule
 
 F = TypeVar("F")
 
@@ -126,6 +127,14 @@ def rules_of(value: "Limits | None", backend: BackendFactory) -> Rules:
                 f"pool_memory= for the whole process, or run on a build with a GIL"
             )
     return rules
+
+
+def schedules_of(value: Any) -> "tuple[Schedule, ...]":
+    if value is None:
+        return ()
+    from recyclepool.schedule import Schedule
+
+    return Schedule.parse(value)
 
 
 def text_of(name: str, value: str) -> str:

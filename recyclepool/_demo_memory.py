@@ -5,15 +5,9 @@ Every figure here was measured by the pool: its readings, its events. What was n
 
 from collections.abc import Iterable, Sequence
 
-from recyclepool.events import (
-    CacheTrimmed,
-    Event,
-    MemoryReturned,
-    PoolStats,
-    Reading,
-    Reason,
-    WorkerRetired,
-)
+from recyclepool.events import CacheTrimmed, Event, MemoryReturned, WorkerRetired
+from recyclepool.snapshots import PoolStats, Reading
+from recyclepool.states import Reason
 from recyclepool.units import format_size
 
 __all__ = ["Track", "memory", "one_line", "returned", "saw_tooth", "size"]

@@ -23,14 +23,13 @@ from recyclepool.events import (
     Event,
     MemoryReturned,
     PoolClosed,
-    PoolStats,
-    Reason,
     TaskTimedOut,
     WorkerDue,
     WorkerReady,
     WorkerRetired,
-    WorkerStats,
 )
+from recyclepool.snapshots import PoolStats, WorkerStats
+from recyclepool.states import Reason
 from recyclepool.units import format_size
 
 __all__ = [

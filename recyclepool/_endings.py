@@ -15,7 +15,7 @@ from recyclepool._worker import Tally
 from recyclepool.states import PoolState
 
 if TYPE_CHECKING:
-    from recyclepool.events import AbandonedWorker, CloseReport
+    from recyclepool.snapshots import AbandonedWorker, CloseReport
 
 __all__ = ["abort", "await_shutdown", "close", "destroy", "shut_down"]
 
@@ -26,7 +26,7 @@ ESCALATION = 0.5  # seconds that close(timeout) takes at most to stop what is le
 
 def close(engine: Engine, timeout: float | None) -> "CloseReport":
     """See RecyclePool.close."""
-    from recyclepool.events import CloseReport
+    from recyclepool.snapshots import CloseReport
 
     if engine.roster.state is PoolState.SHUTDOWN:
         return CloseReport()
@@ -40,7 +40,7 @@ def close(engine: Engine, timeout: float | None) -> "CloseReport":
 
 def destroy(engine: Engine, grace: float) -> "CloseReport":
     """See RecyclePool.destroy."""
-    from recyclepool.events import CloseReport
+    from recyclepool.snapshots import CloseReport
 
     if engine.roster.state is PoolState.SHUTDOWN:
         return CloseReport()
@@ -94,7 +94,7 @@ def _give_up(engine: Engine, dispatch: Dispatch) -> None:
 
 def _abandoned(dispatch: Dispatch) -> "tuple[AbandonedWorker, ...]":
     """Who was given up in this epoch, for whatever reason, and where it is stuck."""
-    from recyclepool.events import AbandonedWorker
+    from recyclepool.snapshots import AbandonedWorker
 
     return tuple(
         AbandonedWorker(worker.slot, worker.generation, task_name, text_of(stack))
@@ -110,7 +110,7 @@ def _report(
     dispatch: Dispatch,
     timed_out: bool,
 ) -> "CloseReport":
-    from recyclepool.events import CloseReport
+    from recyclepool.snapshots import CloseReport
 
     after = engine.books.total()
     return CloseReport(

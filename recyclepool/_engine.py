@@ -246,6 +246,8 @@ class Engine(Staff):
         """Mark who is to be replaced: all who are here now, or the holder of a slot."""
         here = [w for w in self.roster.workers if w.state in ACTIVE and slot in (None, w.slot)]
         replaced.aim(here)
+        if slot is None:
+            self.join_restart(replaced.targets)
         for worker in replaced.targets:
             self.make_due(worker, Reason.MANUAL, why)
         self.waits.add(replaced)

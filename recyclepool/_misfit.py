@@ -44,8 +44,6 @@ def _hint(verb: str, word: str, known: list[str], calls: Calls) -> str:
     not_here = {
         "chunksize": "each task is one call here: leave it out",
         "mp_context": "the workers are threads: leave it out",
-        "schedule": "schedules do not work yet in this version, "
-        "call soft_restart() when it is time",
     }
     if word in not_here:
         return not_here[word]

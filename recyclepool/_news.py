@@ -173,6 +173,10 @@ class News:
         """Tasks are started again."""
         self._note(INFO, "MemoryRelieved", rss, limit)
 
+    def schedule_fired(self, schedule: str, slot: int | None, due: int, joined: int) -> None:
+        """Its time has come: so many are due for it, and others were for another reason."""
+        self._note(INFO, "ScheduleFired", schedule, slot, due, joined)
+
     def closing(self) -> None:
         """The end of an epoch began."""
         self._note(DEBUG, "PoolClosing")

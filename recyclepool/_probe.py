@@ -55,7 +55,7 @@ class Crew(Protocol):
     roster: Roster
     settings: Any
     paused: Flag | None  # ends the pause of dispatch
-
+    relief: Any
     forecasts: Forecasts
     too_low: int  # workers in a row that owned more than they may after one task
 
@@ -158,6 +158,8 @@ class Probe:
         """By the worker, when `now` has reached ``look_at``. Returns the time."""
         # PROBE 3. Its first task is looked at: that says what a worker cannot do without.
         self.look_at = now + GLANCE if self._worker.tasks else -inf
+        if not self._worker.tasks:
+            self._crew.relief.rouse()  # it begins to serve
         self._wait_for_dispatch()
         if self.to_trim:
             self._trim()
@@ -170,9 +172,13 @@ class Probe:
     def sleep(self) -> None:
         """By the worker, in the idle stack: until its wake lock is released."""
         wake = self._worker.wake
-        while not wake.acquire(True, self._pause()):
-            if self._look(wake):
-                return
+        while not wake.acquire(True, self._pause()) and not self._look(wake):
+            pass
+        self._cease_to_rest()
+
+    def _cease_to_rest(self) -> None:
+        self._worker.resting = False  # first: who dozes because all rest looks after it said so
+        self._crew.relief.rouse()
 
     def _pause(self) -> float:
         """Seconds that it may sleep; -1: nothing is to be looked at before its next task."""
@@ -195,7 +201,7 @@ class Probe:
         if dispatch.on_rest is not None:
             dispatch.on_rest()
         pause.wait_unless(lambda: worker.leaving is not None or dispatch.closing)
-        worker.resting = False
+        self._cease_to_rest()
         if watch is not None:
             watch.busy_from(monotonic())  # WATCH 2
 

@@ -21,9 +21,11 @@ IMPORTED_LATE = (
     "recyclepool._probe",
     "recyclepool._relief",
     "recyclepool._stats",
+    "recyclepool._timetable",
     "recyclepool._watchdog",
     "recyclepool.events",
     "recyclepool.limits",
+    "recyclepool.snapshots",
 )
 LAST_WORDS = 1.0  # seconds that subscribers may take at exit
 

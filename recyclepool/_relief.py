@@ -36,6 +36,7 @@ TRIM_PAUSE = 2.0  # seconds between two trims: all threads of the process feel t
 HURRY = 0.02  # the same, where workers go in haste
 LONG = 10.0  # seconds of a task
 VICTIM_PATIENCE = 60.0  # seconds for which a victim's successor may start
+DOZE = 5  # times as long between two looks, while all workers rest
 PAUSED = 1.0  # seconds between two looks while dispatch is paused
 ENOUGH = 0.9  # of what was owned: if the floor fell by that, there is nothing to trim
 
@@ -89,6 +90,7 @@ class Relief:
         self._victim: Worker | None = None
         self._victim_since = self._victim_before = 0.0
         self._last_owned = 0  # by the last victim
+        self._dozes = False  # nobody does anything: it looks less often
         self._failed = False
 
     # -- with the engine's lock held --------------------------------------------------------------
@@ -150,8 +152,35 @@ class Relief:
                 news = self._engine.news
                 self._engine.order(news.watchdog_failed, text_of(error))
         if self._watches and not self._items and self._wanted():
-            every = min(self._engine.rules.sample_every, threading.TIMEOUT_MAX)
-            self._wake.acquire(True, every if self._engine.paused is None else min(every, PAUSED))
+            self._sleep()
+
+    def _sleep(self) -> None:
+        """Until the next look at the process."""
+        began, every = monotonic(), min(self._engine.rules.sample_every, threading.TIMEOUT_MAX)
+        if self._engine.paused is not None:
+            self._wake.acquire(True, min(every, PAUSED))
+            return
+        # First it says so, THEN it looks: who ceases to rest THEN reads it, and wakes it.
+        self._dozes = True
+        self._dozes = self._may_doze()
+        self._wake.acquire(True, min(DOZE * every, threading.TIMEOUT_MAX) if self._dozes else every)
+        if self._dozes:
+            self._dozes = False
+            left = began + every - monotonic()
+            if left > 0.0 and not self._items and self._wanted():
+                self._wake.acquire(True, left)  # no more looks than if it had not dozed
+
+    def _may_doze(self) -> bool:
+        """Nobody does anything, and the process is small."""
+        if self._victim is not None or self.sample is None:
+            return False
+        resting = all(worker.resting for worker in self._engine.roster.workers.copy())
+        return resting and self.sample.bytes <= self._pressure.limit
+
+    def rouse(self) -> None:
+        """A worker has something to do. Any thread."""
+        if self._dozes:
+            wake(self._wake)
 
     def _floor(self) -> int:
         """The least RSS from now on, for a moment: what comes and goes is not counted."""

@@ -9,9 +9,9 @@ lock is free, on threads of its own.
 """
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from math import inf
-from time import monotonic
+from time import monotonic, time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from recyclepool._clearing import fail_queue
@@ -38,11 +38,13 @@ if TYPE_CHECKING:
     from recyclepool._probe import Probe
     from recyclepool._relief import Relief
     from recyclepool._watchdog import Watchdog
+    from recyclepool.schedule import Schedule
 
 __all__ = ["Settings", "Staff"]
 
 FIRST_NUDGE = 0.01  # seconds after which a task that swallowed its abort gets another; doubles
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 30.0  # seconds between starts that fail; doubles
+NOT_RECYCLED = (Reason.CLOSE, Reason.IDLE, Reason.RESIZE)  # nobody takes their place
 
 
 class Settings(NamedTuple):
@@ -56,14 +58,23 @@ class Settings(NamedTuple):
     isolated: bool
     cache: int
     rules: Rules = Rules()
+    schedules: "tuple[Schedule, ...]" = ()
     max_queue: int | None = None
     on_full: str = "block"
     initializer: Callable[..., object] | None = None
     initargs: tuple[Any, ...] = ()
     finalizer: Callable[[], object] | None = None
     clock: Callable[[], float] = monotonic
+    wall: Callable[[], float] = time  # what schedules go by
     rss: Callable[[], int] | None = None  # what the process takes; None: the system is asked
     new_thread: Callable[..., threading.Thread] = threading.Thread
+
+
+class Restart(NamedTuple):
+    """Of all workers."""
+
+    began: float
+    targets: tuple[Worker, ...] = ()
 
 
 class Staff:
@@ -93,6 +104,8 @@ class Staff:
         self.dispatch = self.new_dispatch()
         self.outside = Tally()  # what was settled without a worker
         self.books = Books((self.outside,))
+        # The most that stats() has told: what sums up floats may go back by a rounding.
+        self.seconds: tuple[float, ...] = (0.0, 0.0, 0.0, 0.0)
         self.teller = Teller(settings.thread_names, self)
         self.waits = Waits(self.teller)
         self.launch_error: WorkerStartError | None = None
@@ -102,7 +115,8 @@ class Staff:
         self.relief: Relief | None = self.new_relief() if rules.weighs else None
         self.forecasts: Forecasts  # with the relief
         self._spare: Worker | None = None  # made ahead: nobody waits for it then
-        if rules != Rules(tasks=rules.tasks, surge=rules.surge):
+        self._restart = Restart(-inf)  # the last of all workers
+        if settings.schedules or rules != Rules(tasks=rules.tasks, surge=rules.surge):
             self.need_watchdog()
 
     def new_relief(self) -> "Relief":
@@ -201,7 +215,7 @@ class Staff:
 
     def not_started(self, worker: Worker, failure: WorkerStartError) -> None:
         """It could not be opened."""
-        self.books = self.books.closed_for(worker.tally)
+        self._close_books(worker)
         if worker in self.roster.abandoned:
             self.roster.left(worker)  # late: it was given up
             return
@@ -231,6 +245,30 @@ class Staff:
         elif self.roster.make_due(worker, reason):
             worker.why = why
             self.news.due(worker, reason, why)
+
+    def join_restart(self, targets: Iterable[Worker]) -> float:
+        """These are replaced, by the restart of all that is under way, or else a new one.
+
+        Returns when that began. Who only finishes its last task holds no other restart back.
+        """
+        restart = self._restart
+        if not any(w.due is not None and w.state in ACTIVE for w in restart.targets):
+            restart = Restart(self.settings.clock())
+        here = [w for w in (*restart.targets, *targets) if w.state in ACTIVE]
+        self._restart = restart._replace(targets=tuple(here))
+        return restart.began
+
+    def restart_by_schedule(self, slot: int | None, schedule: str) -> None:
+        """Have those replaced who serve, or the holder of a slot. By the watchdog.
+
+        While a restart of all is under way those who came since it began are as good as new.
+        """
+        serving = [w for w in self.roster.holders().values() if slot in (None, w.slot)]
+        began = self.join_restart(serving) if slot is None else inf
+        stale = [w for w in serving if w.due is None and w.born <= began]
+        for worker in stale:
+            self.make_due(worker, Reason.SCHEDULE, f"schedule: {schedule}")
+        self.news.schedule_fired(schedule, slot, len(stale), len(serving) - len(stale))
 
     def retire_now(self, worker: Worker, reason: Reason, why: str = "") -> None:
         """It goes. With the lock held."""
@@ -266,17 +304,28 @@ class Staff:
         if worker in self.roster.workers:
             now = self.settings.clock()
             self.news.retired(worker, now - worker.born, now - worker.retired_at)
+            self._note_recycle(worker, max(0.0, now - worker.retired_at))
             if worker.outgrown is not None and worker.reason is Reason.MEMORY:
                 self._measure_return(worker, *worker.outgrown)
+        self._close_books(worker)
         self.roster.left(worker)
         if self.relief is not None and not self.roster.workers:
             self.relief.look()
-        self.books = self.books.closed_for(worker.tally)
         if self.launch_error is not None and not self.roster.workers:
             self.roster.resume()  # nobody is left who could wait for a thread
         if self._spare is None and self.roster.state is PoolState.OPEN:
             self._spare = self._make_worker()  # where one was replaced another will be
         self.demand()
+
+    def _note_recycle(self, worker: Worker, seconds: float) -> None:
+        if worker.reason not in NOT_RECYCLED:
+            outgrown = worker.outgrown if worker.reason is Reason.MEMORY else None
+            worker.tally.recycled(seconds, 0 if outgrown is None else outgrown[0].bytes)
+
+    def _close_books(self, worker: Worker) -> None:
+        """Nobody writes them any more. BEFORE it leaves the roster: stats() reads that first."""
+        worker.tally.cache_counts = worker.cache_counts()
+        self.books = self.books.closed_for(worker.tally)
 
     # -- memory -----------------------------------------------------------------------------------
 

@@ -1,15 +1,16 @@
 """What a pool is at this moment, read from outside: nothing is locked, nothing is changed."""
 
 import operator
-from collections import Counter
+from math import inf
+from time import time
 from typing import Any
 
 from recyclepool._describe import everybody
 from recyclepool._engine import Engine
 from recyclepool._future import name_of
 from recyclepool._stacks import stack_of, text_of
-from recyclepool._worker import Sample, Worker
-from recyclepool.events import (
+from recyclepool._worker import CAUSES, Sample, Tally, Worker
+from recyclepool.snapshots import (
     CacheStats,
     Histogram,
     PoolStats,
@@ -17,7 +18,7 @@ from recyclepool.events import (
     WorkerStack,
     WorkerStats,
 )
-from recyclepool.states import BUCKETS, State
+from recyclepool.states import BUCKETS, PoolState, State
 
 __all__ = ["snapshot", "stacks"]
 
@@ -37,6 +38,7 @@ def snapshot(engine: Engine) -> PoolStats:
         settled = tally.completed + tally.failed + tally.aborted + tally.cancelled
         settled += tally.timed_out + tally.lost
         submitted = engine.submitted = max(engine.submitted, settled + running + queued)
+        waited, ran, busy_seconds, gone = engine.seconds = _seconds(engine, tally, now)
     finally:
         lock.release()
     workers = _workers(engine, now)
@@ -66,15 +68,62 @@ def snapshot(engine: Engine) -> PoolStats:
         failed_starts=roster.failed_starts,
         recycles={str(reason): count for reason, count in roster.recycles.copy().items()},
         utilization=min(1.0, busy / roster.size),  # slots that are no more may still be busy
-        busy_seconds=tally.run_seconds + sum(w.task_running or 0.0 for w in workers),
+        busy_seconds=busy_seconds,
         oldest_queued=oldest,
-        wait=Histogram(BUCKETS, tuple(tally.wait_counts), tally.wait_seconds),
-        run=Histogram(BUCKETS, runs, tally.run_seconds),
+        wait=Histogram(BUCKETS, tuple(tally.wait_counts), waited),
+        run=Histogram(BUCKETS, runs, ran),
+        recycle=Histogram(BUCKETS, tuple(tally.recycle_counts), gone),
+        freed_bytes=tally.freed_bytes,
         cache=_caches(engine),
         workers=workers,
         memory=None if engine.relief is None else _reading(engine.relief.sample),
         paused=engine.paused is not None,
+        memory_limit=_limit(engine.rules.memory),
+        pool_memory_limit=_limit(engine.rules.pool_memory),
+        watchdog_tick=None if engine.watchdog is None else engine.watchdog.looked_at,
+        watchdog_due=_due(engine, now),
+        next_schedule=_next_schedule(engine),
     )
+
+
+def _seconds(engine: Engine, tally: Tally, now: float) -> tuple[float, ...]:
+    """Sums of floats, as high as they ever were: in another order they round to less.
+
+    And a task that ends between two reads does not run any more, and is not counted yet.
+    """
+    workers = dict.fromkeys(everybody(engine))  # who is just given up is found twice
+    starts = [w.task_started for w in workers if w.gate.task is not None]
+    busy = tally.run_seconds + sum(max(0.0, now - start) for start in starts)
+    seconds = (tally.wait_seconds, tally.run_seconds, busy, tally.recycle_seconds)
+    return tuple(map(max, engine.seconds, seconds))
+
+
+def _limit(limit: float) -> int | None:
+    return int(limit) if limit < inf else None
+
+
+def _due(engine: Engine, now: float) -> float | None:
+    """When the watchdog is to look, by the wall clock."""
+    due = inf if engine.watchdog is None else engine.watchdog.due
+    return time() + due - now if due < inf else None
+
+
+def _next_schedule(engine: Engine) -> float | None:
+    """When the next restart is, or would be if somebody were here."""
+    settings, watchdog = engine.settings, engine.watchdog
+    if not settings.schedules or engine.roster.state is PoolState.SHUTDOWN:
+        return None
+    table = None if watchdog is None else watchdog.timetable
+    if table is None:
+        from recyclepool._timetable import Timetable
+
+        try:
+            now = settings.wall()
+            table = Timetable(settings.schedules, settings.name, now)
+            table.meet((0,), now)
+        except Exception:  # of the clock: the watchdog tells of it
+            return None
+    return table.next_at if 0.0 < table.next_at < inf else None
 
 
 def _reading(sample: Sample | None) -> Reading | None:
@@ -108,6 +157,7 @@ def _worker(worker: Worker, now: float) -> WorkerStats:
         due=worker.due,
         stack=text_of(worker.given_up[1]) or None,
         memory=_reading(worker.memory),
+        cache_bytes=0 if worker.cache is None else worker.cache.currsize,
     )
 
 
@@ -126,16 +176,18 @@ def stacks(engine: Engine) -> tuple[WorkerStack, ...]:
 
 
 def _caches(engine: Engine) -> CacheStats:
-    entries = bytes_ = budget = hits = misses = 0
-    evictions: Counter[str] = Counter()
-    for worker in engine.roster.workers.copy():
-        budget += worker.budget
-        if worker.cache is None:
-            continue
-        stats = worker.cache.stats()
-        entries += stats.entries
-        bytes_ += stats.bytes
-        hits += stats.hits
-        misses += stats.misses
-        evictions.update(stats.evictions)
-    return CacheStats(entries, bytes_, budget, hits, misses, dict(evictions))
+    """Who leaves closes its books first, so it is found here or there, and never in both."""
+    workers = dict.fromkeys(everybody(engine))
+    books = engine.books
+    counts = [w.cache_counts() for w in workers if w.tally in books.open]
+    hits, misses, *evictions = map(sum, zip(books.closed.cache_counts, *counts, strict=True))
+    here = [w for w in workers if w.state is not State.ABANDONED]
+    caches = [w.cache for w in here if w.cache is not None]
+    return CacheStats(
+        entries=sum(cache.stats().entries for cache in caches),
+        bytes=sum(cache.currsize for cache in caches),
+        budget=sum(w.budget for w in here),
+        hits=hits,
+        misses=misses,
+        evictions={c: count for c, count in zip(CAUSES, evictions, strict=True) if count},
+    )

@@ -23,11 +23,11 @@ A worker that falls idle or takes its next task tells nobody. Its deadlines are 
 import threading
 from enum import Enum, auto
 from math import inf
-from time import monotonic
-from typing import Any, NamedTuple, Protocol
+from time import monotonic, time
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from recyclepool._future import Future, name_of
-from recyclepool._gate import here, new_lock, wake
+from recyclepool._gate import Flag, here, new_lock, wake
 from recyclepool._news import News
 from recyclepool._orders import daemons_allowed
 from recyclepool._roster import Roster
@@ -37,11 +37,14 @@ from recyclepool.errors import TaskTimeoutError, WorkerStartError
 from recyclepool.states import PoolState, Reason, State
 from recyclepool.units import format_duration
 
-__all__ = ["Act", "Deadline", "Watchdog", "next_deadline"]
+if TYPE_CHECKING:
+    from recyclepool._timetable import Timetable
 
+__all__ = ["Act", "Deadline", "Watchdog", "next_deadline"]
 
 LINGER = 1.0  # seconds for which a thread without a deadline stays
 FAILED_PAUSE = 1.0  # seconds until the next look after one that failed
+FAR_FUTURE = 1e11  # seconds since 1970: a wall clock that says more is wrong
 LEAST_PAUSE = 0.001  # seconds until the next look at what could not be done at once
 
 
@@ -123,6 +126,7 @@ class Host(Protocol):
     rules: Rules
     roster: Roster
     news: News
+    paused: Flag | None
 
     def look(self) -> None:
         """Order a look. Any thread; the rest is for who holds the lock."""
@@ -135,6 +139,9 @@ class Host(Protocol):
 
     def make_due(self, worker: Worker, reason: Reason, why: str) -> None:
         """It is to be replaced."""
+
+    def restart_by_schedule(self, slot: int | None, schedule: str) -> None:
+        """Have all workers replaced, or that of a slot."""
 
     def retire_now(self, worker: Worker, reason: Reason, why: str = "") -> None:
         """It goes."""
@@ -166,10 +173,14 @@ class Watchdog:
 
     def __init__(self, engine: Host) -> None:
         self.until = inf  # when it looks at the latest; written with the engine's lock held
+        # Of its last look that did not fail: the wall clock, and when it was to look next.
+        self.looked_at, self.due = time(), inf
         self._engine = engine
         self._patience = engine.rules.patience
         self._clock = engine.settings.clock
         self._resume_at = inf  # when starts that failed are tried again
+        self.timetable: Timetable | None = None  # there while somebody is who may be replaced
+        self._schedule_pause = inf  # seconds until it is to be asked
         self._fails = self._told = False
         self._sleep: _Sleep | None = None  # of the thread that is the right one
         self._thread: threading.Thread | None = None
@@ -194,6 +205,7 @@ class Watchdog:
         try:
             now = self._clock()
             self._resume(now)
+            self._keep_schedules()
             for worker in self._engine.roster.workers.copy():
                 deadline = self._next_deadline(worker, now)
                 if deadline.when <= now:
@@ -209,17 +221,22 @@ class Watchdog:
             now = self._clock()
             self._note_pause(now)
             deadlines = [self._next_deadline(w, now).when for w in self._engine.roster.workers]
-            soonest = min([self._resume_at, *deadlines])
+            soonest = min([self._resume_at, now + self._schedule_pause, *deadlines])
         except Exception as error:
             soonest = now
             self._report(error)
-        pause = FAILED_PAUSE if self._fails else LEAST_PAUSE
+        until = max(soonest, now + (FAILED_PAUSE if self._fails else LEAST_PAUSE))
+        if not self._fails:
+            self.looked_at, self.due = time(), until
         self._fails = False
-        self._sleep_until(max(soonest, now + pause), now)
+        self._sleep_until(until, now)
 
     def _report(self, error: Exception) -> None:
         """A clock or a policy fails. That is told once, and tried again and again."""
         self._fails = True
+        self._tell(error)
+
+    def _tell(self, error: Exception) -> None:
         if not self._told:
             self._told = True
             self._engine.news.watchdog_failed(error)
@@ -237,6 +254,41 @@ class Watchdog:
             self._engine.roster.resume()
             self._engine.demand()
             self._resume_at = inf
+
+    def _keep_schedules(self) -> None:
+        """Have those replaced whose time has come. A wall clock that fails stops nothing else."""
+        engine, settings, roster = self._engine, self._engine.settings, self._engine.roster
+        self._schedule_pause = inf
+        if not settings.schedules:
+            return
+        if roster.state is not PoolState.OPEN or not roster.workers:
+            self.timetable = None  # who comes next is as good as new
+            return
+        wall = self._wall()
+        if wall is None:
+            self._schedule_pause = FAILED_PAUSE
+            return
+        table = self.timetable
+        if table is None:
+            from recyclepool._timetable import Timetable
+
+            table = self.timetable = Timetable(settings.schedules, settings.name, wall)
+        table.meet(roster.holders(), wall)
+        for slot, schedule in table.due(wall):
+            engine.restart_by_schedule(slot, str(schedule))
+        table.take(wall)
+        self._schedule_pause = table.delay(wall)
+
+    def _wall(self) -> float | None:
+        """What the wall clock says; None: it fails, which is told once."""
+        try:
+            wall = float(self._engine.settings.wall())
+            if 0.0 <= wall < FAR_FUTURE:
+                return wall
+            raise ValueError(f"the wall clock says {wall!r}")
+        except Exception as error:
+            self._tell(error)
+            return None
 
     def _next_deadline(self, worker: Worker, now: float) -> Deadline:
         roster = self._engine.roster
@@ -277,7 +329,7 @@ class Watchdog:
         if engine.rules.report_only:
             worker.reported = worker.idle_since
             engine.news.due(worker, Reason.IDLE, why, report_only=True)
-        elif worker.dispatch.rouse(worker):
+        elif worker.dispatch.rouse(worker) or engine.paused is not None:  # or it waits for that
             engine.roster.shrink()
             engine.retire_now(worker, Reason.IDLE, why)
 

@@ -1,22 +1,32 @@
 """One worker: what is known of it, and what it has counted. Plain data, made of the rooms below."""
 
-from collections.abc import Callable
+from bisect import bisect_left
+from collections.abc import Callable, Sequence
 from math import inf
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 from recyclepool._dispatch import Dispatch
 from recyclepool._gate import Flag, Gate, new_lock
-from recyclepool.cache import WorkerCache
+from recyclepool.cache import EvictionCause, WorkerCache
 from recyclepool.states import BUCKETS, Reason, State
 
-__all__ = ["Books", "Doom", "Gone", "Sample", "Tally", "Worker"]
+__all__ = ["CAUSES", "Books", "Doom", "Gone", "Sample", "Tally", "Worker"]
+
+CAUSES: tuple[str, ...] = get_args(EvictionCause)
 
 _NO_COUNTS = [0] * (len(BUCKETS) + 1)
-_SUMS = ("failed", "aborted", "cancelled", "timed_out", "lost", "wait_seconds", "run_seconds")
+_NO_CACHE_COUNTS = [0] * (2 + len(CAUSES))
+_NUMBERS = (
+    *("failed", "aborted", "cancelled", "timed_out", "lost", "wait_seconds", "run_seconds"),
+    *("recycle_seconds", "freed_bytes"),
+)
+_LISTS = ("wait_counts", "run_counts", "spoilt_counts", "recycle_counts", "cache_counts")
 
 
 class Tally:
     """What one worker has counted. Only its own thread writes; anybody may read.
+
+    But for what is known at its end only: the engine writes that, just before it closes the books.
 
     A run adds one to ``run_counts`` if it ended in a result that its caller got, and else to
     ``spoilt_counts``: so ``completed`` need not be counted apart, and is no difference that a
@@ -29,19 +39,35 @@ class Tally:
         self.wait_counts = _NO_COUNTS.copy()
         self.run_counts = _NO_COUNTS.copy()
         self.spoilt_counts = _NO_COUNTS.copy()
+        # Of who has gone. Replaced, and never changed.
+        self.recycle_seconds = 0.0
+        self.recycle_counts = _NO_COUNTS
+        self.freed_bytes = 0
+        self.cache_counts = _NO_CACHE_COUNTS  # hits, misses, and evictions in the order of CAUSES
 
     @property
     def completed(self) -> int:
         """Tasks that returned a result which their caller got."""
         return sum(self.run_counts)
 
-    def __add__(self, other: "Tally") -> "Tally":
+    def recycled(self, seconds: float, freed_bytes: int) -> None:
+        """Its worker was replaced, and was gone after so long. Done again it changes nothing."""
+        if self.recycle_counts is not _NO_COUNTS:
+            return
+        counts = _NO_COUNTS.copy()
+        counts[bisect_left(BUCKETS, seconds)] = 1
+        self.freed_bytes, self.recycle_seconds = freed_bytes, seconds
+        self.recycle_counts = counts  # at last
+
+    @staticmethod
+    def of_all(tallies: "Sequence[Tally]") -> "Tally":
+        """What they have counted together."""
         total = Tally()
-        for name in _SUMS:
-            setattr(total, name, getattr(self, name) + getattr(other, name))
-        for name in ("wait_counts", "run_counts", "spoilt_counts"):
-            counts = zip(getattr(self, name), getattr(other, name), strict=True)
-            setattr(total, name, [mine + theirs for mine, theirs in counts])
+        for name in _NUMBERS:
+            setattr(total, name, sum([getattr(tally, name) for tally in tallies]))
+        for name in _LISTS:
+            counts = zip(*[getattr(tally, name) for tally in tallies], strict=True)
+            setattr(total, name, list(map(sum, counts)))
         return total
 
 
@@ -59,11 +85,12 @@ class Books(NamedTuple):
         """With one fewer: nobody writes it any more."""
         if tally not in self.open:
             return self
-        return Books(tuple(t for t in self.open if t is not tally), self.closed + tally)
+        closed = Tally.of_all((self.closed, tally))
+        return Books(tuple(t for t in self.open if t is not tally), closed)
 
     def total(self) -> Tally:
         """Everything that was ever counted."""
-        return sum(self.open, self.closed)
+        return Tally.of_all((self.closed, *self.open))
 
 
 class Doom(NamedTuple):
@@ -216,6 +243,13 @@ class Worker:
         """By its own thread, at its end."""
         if self.cache is not None:
             self.cache.clear()
+
+    def cache_counts(self) -> list[int]:
+        """What its cache has counted, as in its tally. Not its stats(): they import the events."""
+        cache = self.cache
+        if cache is None:
+            return _NO_CACHE_COUNTS
+        return [cache._hits, cache._misses, *cache._evictions.copy().values()]
 
     def board(self) -> bool:
         """True for the first thread that asks: that one drives this worker.

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 from recyclepool.units import Duration, Size, format_size, parse_duration, parse_size
 
 if TYPE_CHECKING:
-    from recyclepool.events import CacheStats
+    from recyclepool.snapshots import CacheStats
 
 __all__ = ["EvictionCause", "WorkerCache"]
 
@@ -70,7 +70,7 @@ class WorkerCache(MutableMapping[Hashable, Any]):
         Each figure is one atomic read: a plain int, a `len`, a copy of a dict of ints whose keys
         never change. In use they may be a step apart, and `bytes` above `budget` for a moment.
         """
-        from recyclepool.events import CacheStats
+        from recyclepool.snapshots import CacheStats
 
         entries, held, causes = len(self._entries), self._bytes, self._evictions.copy()
         return CacheStats(entries, held, self.maxsize, self._hits, self._misses, causes)

@@ -3,7 +3,7 @@
 import itertools
 import threading
 import weakref
-from collections.abc import Callable, Hashable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from concurrent import futures
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, Literal, Never, ParamSpec, Self, TypeVar
@@ -23,6 +23,7 @@ from recyclepool._arguments import (
     on_full_of,
     plain_of,
     rules_of,
+    schedules_of,
     seconds_of,
     slot_of,
     task_function_of,
@@ -42,8 +43,10 @@ from recyclepool.states import PoolState
 from recyclepool.units import Duration
 
 if TYPE_CHECKING:
-    from recyclepool.events import CloseReport, Event, PoolStats, WorkerStack
+    from recyclepool.events import Event
     from recyclepool.limits import Limits
+    from recyclepool.schedule import Schedule
+    from recyclepool.snapshots import CloseReport, PoolStats, WorkerStack
 
 __all__ = ["RecyclePool", "dump", "pools"]
 
@@ -68,6 +71,9 @@ class RecyclePool(futures.ThreadPoolExecutor):
     name: unique among the pools of the process; ``pool-1`` and so on when left out.
     backend: what carries the tasks: ``"thread"``, or ``backends.Thread(interrupt=False)``.
     limits: when a worker is replaced: ``Limits(tasks=10_000)``.
+    schedule: when all of them are, one by one: ``"0 3 * * *"`` (UTC), ``"@daily"``,
+        ``Schedule.cron("0 3 * * *", tz="Europe/Berlin")``; or each at a time of its own:
+        ``"every 6h"``; or several of these.
     min_workers: as many are started with the first task or with ``start()``, whatever is queued.
     max_queue: how many tasks may wait in the queue; None: any number.
     on_full: what a submit does when so many wait: ``"block"`` until one is taken, or ``"raise"``
@@ -91,6 +97,7 @@ class RecyclePool(futures.ThreadPoolExecutor):
         name: str | None = None,
         backend: str | BackendFactory = "thread",
         limits: "Limits | None" = None,
+        schedule: "str | Schedule | Sequence[str | Schedule] | None" = None,
         min_workers: int = 0,
         max_queue: int | None = None,
         on_full: Literal["block", "raise"] = "block",
@@ -109,6 +116,7 @@ class RecyclePool(futures.ThreadPoolExecutor):
             backend=factory,
             isolated=self._isolated,
             rules=rules_of(limits, factory),
+            schedules=schedules_of(schedule),
             max_queue=max_queue_of(max_queue),
             on_full=on_full_of(on_full),
             cache=cache_of(cache),
@@ -439,7 +447,7 @@ class _QueueView:
 
 def pools() -> tuple[RecyclePool, ...]:
     """The pools of this process that were not shut down, by name."""
-    alive = guarded(_named_pools)
+    alive = guarded(named_pools)
     return tuple(pool for _, pool in sorted(alive) if not pool._shutdown)
 
 
@@ -452,7 +460,7 @@ def dump() -> str:
     return text.encode(errors="backslashreplace").decode()  # names of files may not be Unicode
 
 
-def _named_pools() -> "list[tuple[str, RecyclePool]]":
+def named_pools() -> "list[tuple[str, RecyclePool]]":
     try:
         _naming.acquire()
         return list(_named.items())

@@ -39,6 +39,7 @@ class Reason(StrEnum):
     IDLE = "idle"  # it had nothing to do for long: no successor
     TIMEOUT = "timeout"  # its task ran longer than it may
     HANG = "hang"  # its task gave no sign of life for too long
+    SCHEDULE = "schedule"  # its time had come
     MANUAL = "manual"  # recycle(), soft_restart(), cancel() of what it ran
     REQUESTED = "requested"  # its task asked for it
     RESIZE = "resize"  # its slot is no more

@@ -114,8 +114,9 @@ def parse_duration(value: Duration, *, name: str = "duration") -> float:
     """
     if isinstance(value, str):
         return _parse_parts(value, name)
-    datetime = sys.modules.get("datetime")  # not imported: then it is no timedelta
-    is_timedelta = datetime is not None and isinstance(value, datetime.timedelta)
+    # Not imported, or just being imported by another thread: then it is no timedelta.
+    timedelta = getattr(sys.modules.get("datetime"), "timedelta", ())
+    is_timedelta = isinstance(value, timedelta)
     if isinstance(value, bool) or not (is_timedelta or isinstance(value, int | float)):
         _refuse(name, value, 'write a number (seconds) or text such as "1h30m"')
     try:

@@ -307,6 +307,7 @@ class Arena:
             chosen |= {"memory_samples": rng.choice((1, 3)), "min_age": rng.choice((0, 0.1))}
             chosen |= {"sample_every": rng.choice((0.01, 0.1))}
         self.limits = set(chosen)
+        schedule = rng.choice((None, None, "every 0.3s", "@daily", ("@hourly", "every 0.3s")))
         self.failing = rng.choice((0.0, 0.0, 0.0, 0.05, 0.3))
         self.slow = rng.choice((0.0, 0.0, 0.01, 0.05))
         self.stays_open = rng.random() < 0.4  # but for the rests between rounds
@@ -325,6 +326,7 @@ class Arena:
         keywords: dict[str, Any] = {
             "min_workers": rng.choice((0, 0, 1, size)),
             "limits": Limits(**chosen) if chosen else None,
+            "schedule": schedule,
             "context": rng.choice(("submitter", "worker")),
             "cache": rng.choice((0, "16KiB", "64MiB")),
             "max_queue": rng.choice((None, None, 1, 5, 100)),
@@ -335,7 +337,9 @@ class Arena:
         self.made = f"RecyclePool({size}, {keywords}), {self.failing=}, {self.slow=}"
         hooks = {"initializer": self.open_worker, "finalizer": self.close_worker}
         self.pool = RecyclePool(size, name=self.name, **keywords, **hooks)
-        self.crew = self.pool._engine
+        self.crew = engine = self.pool._engine
+        self.offset = 0.0  # by which its wall clock is wrong
+        engine.settings = engine.settings._replace(wall=lambda: time.time() + self.offset)
         self.pool.subscribe(self.note)
 
     def open_worker(self) -> None:
@@ -648,6 +652,12 @@ class Actor:
         time.sleep(self.rng.choice((0.0, 0.001, 0.02)))
         engine.order(engine.resume_dispatch)
 
+    def set_clock(self) -> None:
+        """The wall clock, by which schedules go: what was missed fires, and fires once."""
+        arena = self.arena
+        arena.offset += self.rng.choice((60.0, 3600.0, 86_400.0, 250_000.0, -1.0, -7200.0, -1e6))
+        arena.pool._engine.look()
+
     def cancel(self) -> None:
         self.arena.cancel_some(self.rng)
 
@@ -705,6 +715,7 @@ WEIGHTS = {
     "await_some": 10,
     "pause": 12,
     "hold_back": 2,
+    "set_clock": 3,
     "cancel": 6,
     "look": 5,
     "wait_idle": 3,

@@ -12,7 +12,7 @@ from contract import WAIT, BackendContract, noted, stay, until, who
 
 from recyclepool import RecyclePool, TaskAbortedError, backends
 from recyclepool._gate import here
-from recyclepool.events import BUCKETS
+from recyclepool.states import BUCKETS
 
 
 class TestThread(BackendContract):

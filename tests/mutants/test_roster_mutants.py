@@ -23,7 +23,7 @@ from hypothesis import Phase, settings
 from hypothesis.stateful import run_state_machine_as_test as run_machine
 
 from recyclepool import _roster
-from recyclepool.events import PoolState, State
+from recyclepool.states import PoolState, State
 
 pytestmark = [pytest.mark.mutants, pytest.mark.timeout(600)]
 

@@ -1,5 +1,6 @@
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 
@@ -12,6 +13,7 @@ def test_without_a_command_it_prints_help_and_exits_2(capsys):
     assert out == ""
     assert err.startswith("usage: recyclepool")
     assert "demo" in err
+    assert "cron" in err
 
 
 def test_version(capsys):
@@ -72,3 +74,87 @@ def test_a_reader_that_goes_away_ends_it_quietly():
         process.stdout.close()
         assert process.wait(60) == 1
         assert process.stderr.read() == b""
+
+
+# ==== cron =======================================================================================
+
+
+@pytest.fixture
+def now(monkeypatch):
+    """Saturday, 28 March 2026, 20:48 UTC: the night in which summer time begins in Europe."""
+    monkeypatch.setattr(cli, "time", SimpleNamespace(time=lambda: 1774730880.0))
+
+
+@pytest.mark.usefixtures("now")
+def test_cron_shows_the_next_firings_and_the_change_of_summer_time(capsys):
+    assert cli.main(["cron", "0 3 * * *", "--tz", "Europe/Berlin", "-n", "2"]) == 0
+    assert capsys.readouterr().out == (
+        "0 3 * * * (Europe/Berlin), by the clocks of Europe/Berlin\n"
+        "Sun 2026-03-29 03:00:00 +0200   Sun 2026-03-29 01:00:00 UTC   in 4h 12m\n"
+        "Mon 2026-03-30 03:00:00 +0200   Mon 2026-03-30 01:00:00 UTC   in 1d 4h\n"
+    )
+
+
+@pytest.mark.usefixtures("now")
+def test_cron_shows_five_in_utc_by_default(capsys):
+    assert cli.main(["cron", "@daily"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "0 0 * * * (UTC), by the clocks of UTC"
+    assert lines[1] == "Sun 2026-03-29 00:00:00 +0000   Sun 2026-03-29 00:00:00 UTC   in 3h 12m"
+    assert len(lines) == 6
+
+
+@pytest.mark.usefixtures("now")
+@pytest.mark.parametrize("words", [["every 6h"], ["every", "6h"]])
+def test_cron_shows_intervals_and_that_pools_shift_them(words, capsys):
+    assert cli.main(["cron", *words, "--tz", "America/New_York", "-n", "1"]) == 0
+    assert capsys.readouterr().out == (
+        "every 6h, by the clocks of America/New_York\n"
+        "(in a pool these are shifted, by a part of the interval)\n"
+        "Sat 2026-03-28 20:00:00 -0400   Sun 2026-03-29 00:00:00 UTC   in 3h 12m\n"
+    )
+
+
+@pytest.mark.usefixtures("now")
+def test_cron_ends_where_nothing_fires_any_more(capsys, monkeypatch):
+    monkeypatch.setattr(cli, "time", SimpleNamespace(time=lambda: 253_380_000_000.0))
+    assert cli.main(["cron", "@yearly"]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["0 25 * * *"], "schedule='0 25 * * *': hour 25 is out of range: write 0 to 23"),
+        (["every 6 hours"], "schedule='every 6 hours': write \"every 6h\""),
+        (["every", "6", "hours"], "schedule='every 6 hours': write \"every 6h\""),
+        (["@daily", "--tz", "Europe/Berln"], "tz='Europe/Berln': did you mean \"Europe/Berlin\"?"),
+        (["every 6h", "--tz", "Berlin"], "tz='Berlin': did you mean \"Europe/Berlin\"?"),
+    ],
+)
+def test_cron_tells_what_is_wrong_and_exits_2(words, message, capsys):
+    assert cli.main(["cron", *words]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err == f"recyclepool cron: {message}\n"
+
+
+def test_cron_tells_of_quotes_where_a_shell_has_read_the_stars(capsys):
+    assert cli.main(["cron", "0", "3", "a.txt", "b.txt", "*"]) == 2
+    assert capsys.readouterr().err == (
+        "recyclepool cron: schedule='0 3 a.txt b.txt *': day of month A.TXT is not known: "
+        "write 1 to 31 (put the expression in quotes: the shell reads * as names of files)\n"
+    )
+
+
+def test_cron_reads_stars_that_no_shell_has_read(capsys):
+    assert cli.main(["cron", "0", "3", "*", "*", "*", "-n", "1"]) == 0
+    assert capsys.readouterr().out.startswith("0 3 * * * (UTC), by the clocks of UTC\n")
+
+
+@pytest.mark.parametrize("arguments", [[], ["@daily", "-n", "0"], ["@daily", "-n", "many"]])
+def test_cron_refuses_what_it_cannot_read(arguments, capsys):
+    with pytest.raises(SystemExit) as end:
+        cli.main(["cron", *arguments])
+    assert end.value.code == 2
+    assert "usage: recyclepool cron" in capsys.readouterr().err

@@ -36,13 +36,13 @@ from recyclepool.events import (
     CacheTrimmed,
     MemoryReturned,
     PoolClosed,
-    Reading,
     TaskTimedOut,
     WorkerDue,
     WorkerReady,
     WorkerRetired,
     WorkerStartFailed,
 )
+from recyclepool.snapshots import Reading
 from recyclepool.states import Reason
 
 COLOUR = re.compile("\x1b\\[[0-9]*m")

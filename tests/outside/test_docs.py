@@ -20,6 +20,8 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from recyclepool import Limits, RecyclePool, metrics
+
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
 PAGES = [README, *sorted((ROOT / "docs").glob("*.md"))]
@@ -288,7 +290,7 @@ def test_what_is_shown_is_what_there_is(module: str, name: str) -> None:
 
 @pytest.mark.parametrize(
     "module",
-    ["recyclepool", "recyclepool.backends", "recyclepool.memory", "recyclepool.units"],
+    [f"recyclepool{room}" for room in ("", ".backends", ".memory", ".metrics", ".units")],
 )
 def test_every_public_name_is_shown(module: str) -> None:
     names = set(importlib.import_module(module).__all__)
@@ -296,3 +298,36 @@ def test_every_public_name_is_shown(module: str) -> None:
         assert names >= MODULES
         names -= MODULES
     assert set(shown_names(module)) == {name for name in names if (module, name) not in INTERNAL}
+
+
+# -- the metrics ----------------------------------------------------------------------------------
+
+REFERENCE = (ROOT / "docs" / "reference.md").read_text()
+ROW = re.compile(r"^\| `recyclepool_(\w+)` \| (\w+) \| ([\w`, ]*)\|", re.MULTILINE)
+
+
+def test_every_metric_is_shown_with_its_type() -> None:
+    suffixes = {"counter": "_total", "info": "_info"}
+    there = {(f.name + suffixes.get(f.type, ""), f.type) for f in metrics.Hub().describe()}
+    shown = [(f"recyclepool_{name}", kind) for name, kind, _ in ROW.findall(REFERENCE)]
+    assert sorted(shown) == sorted(there)
+
+
+def test_metrics_have_the_labels_that_are_shown() -> None:
+    labels = {name: set(re.findall(r"\w+", words)) for name, _, words in ROW.findall(REFERENCE)}
+    there = {"info": {"backend", "version"}}
+    there |= {"worker_memory_bytes": {"slot", "kind"}, "memory_bytes": {"kind"}}  # not looked yet
+    limits = Limits(memory="1GiB", pool_memory="100GiB")
+    options: Any = {"max_queue": 9, "limits": limits, "schedule": "@daily", "name": "shown"}
+    with RecyclePool(1, **options) as pool:
+        pool.submit(int).result(60)
+        samples = [sample for family in metrics.Hub().collect() for sample in family.samples]
+    for sample in samples:
+        name = re.sub("_(bucket|sum|count)$", "", sample.name.removeprefix("recyclepool_"))
+        there[name] = set(sample.labels) - {"pool", "le"}
+    assert labels == there
+
+
+def test_every_alert_is_shown() -> None:
+    alerts = re.findall(r"alert: (\w+)", (ROOT / "docs" / "alerts.yml").read_text())
+    assert re.findall(r"^\| `(RecyclePool\w+)` \|", REFERENCE, re.MULTILINE) == alerts

@@ -8,6 +8,7 @@ from concurrent.futures import CancelledError
 
 import pytest
 from listening import Obedient, Stuck
+from scheduling import DAY, Wall
 from staging import WAIT, in_thread, until
 
 from recyclepool import (
@@ -64,8 +65,18 @@ class Stage:
 
     def _make(self, size, **options):
         options |= {"initializer": self._initialize, "limits": self.limits}
-        self.pool = RecyclePool(size, min_workers=1, **options)
+        self.pool = RecyclePool(size, min_workers=1, schedule="@daily", **options)
+        self.wall = Wall(self.pool)  # it stands still until the schedule is to fire
         self.watched = weakref.ref(self.pool)
+        roster, self.too_late = self.pool._engine.roster, []  # slots of who is made after destroy
+        new_worker = roster._new_worker
+
+        def watched(slot, generation):
+            if roster.aborting:
+                self.too_late.append(slot)
+            return new_worker(slot, generation)
+
+        roster._new_worker = watched
 
     def _initialize(self):
         if self.failing:
@@ -167,6 +178,7 @@ VERBS = {
     "shrink": lambda pool, stage: pool.resize(1),
     "cancel_queued": lambda pool, stage: pool.cancel([*stage.queued, stage.task][0]),
     "relieve": lambda pool, stage: stage.relieve(),
+    "fire": lambda pool, stage: stage.wall.jump(DAY),
 }
 PAUSE_ONLY = {"shrink", "cancel_queued", "relieve"}
 TASKS = {"submit", "options_submit"}
@@ -266,8 +278,8 @@ KNOWN = {
 def alone(verb, state):
     if verb in CLOSES:
         return {"report"}
-    if verb in SHUTDOWNS or verb == "drop":
-        return {"None"}
+    if verb in SHUTDOWNS or verb in ("drop", "fire"):
+        return {"None"}  # what is no time of a schedule's is none: that is no error
     if (verb, state) in KNOWN:
         return KNOWN[verb, state]
     return set().union(*(IN_STATE[kind][verb] for kind in KIND[state]))
@@ -276,10 +288,10 @@ def alone(verb, state):
 def allowed(verb, other, state):
     """What may come of a verb while the other goes on: before it, amid it, or after it."""
     outcomes = set(alone(verb, state))
-    if verb in ENDS or verb in ("drop", "stats"):
+    if verb in ENDS or verb in ("drop", "stats", "fire"):
         return outcomes
     if verb in ("cancel", "cancel_queued", "wait_idle"):
-        harmless = {"stats", "resize", "shrink", "start", "recycle", "soft_restart"}
+        harmless = {"stats", "resize", "shrink", "start", "recycle", "soft_restart", "fire"}
         if not state.startswith("paused"):
             harmless.add("drop")  # there it ends the pause
         if other in harmless:

@@ -280,6 +280,7 @@ LATE = [
     "recyclepool._inject",
     "recyclepool.limits",
     "recyclepool.events",
+    "recyclepool.snapshots",
 ]
 
 

@@ -1,7 +1,7 @@
 """Every verb, two at a time, in every state of the table: they end, with what the table allows.
 
 The older verbs stand in test_lifecycle.py, with more of their details; pauses of dispatch in
-test_lifecycle_pause.py.
+test_lifecycle_pause.py. A schedule that fires is a verb: its pool's wall clock is a day later.
 """
 
 import gc
@@ -9,6 +9,7 @@ from itertools import combinations_with_replacement
 
 import pytest
 from listening import no_lingering  # noqa: F401
+from scheduling import DAY
 from stages import (  # noqa: F401
     ABORTED,
     ABORTS,
@@ -84,7 +85,7 @@ def test_two_verbs_at_once(new_stage, verbs, state):
     _check_end(stage, verbs, state)
 
 
-PLACES = {"resize", "recycle", "soft_restart", "cancel"}  # these make one
+PLACES = {"resize", "recycle", "soft_restart", "cancel", "fire"}  # these make one
 WITH_BLOCKED = [
     verbs
     for verbs in combinations_with_replacement([verb for verb in VERBS if verb != "drop"], 2)
@@ -129,6 +130,8 @@ def _check_end(stage, verbs, state):
         assert isinstance(pending.result(), CloseReport)
         del pending  # it knows the pool
     pool = stage.pool
+    if {"fire"} < {*verbs} <= {"fire", *ENDS}:
+        _check_nothing_fires(stage)
     if pool is None:
         until(lambda: gc.collect() is not None and stage.watched() is None)
     elif SHUTDOWNS & {*verbs} or state == "shutdown":
@@ -150,6 +153,17 @@ def _check_end(stage, verbs, state):
         assert stats.max_workers == (3 if "resize" in verbs and _resized(stats) else 2)
     if state != "open_empty":
         assert stage.task.done() or state == "open_busy"
+
+
+def _check_nothing_fires(stage):
+    """An end is over, or begins to be: a schedule starts nobody then, and opens no pool."""
+    engine = stage.pool._engine
+    until(lambda: not engine.roster.workers, "all go")
+    started = engine.roster.generations.copy()
+    stage.wall.jump(DAY)
+    assert engine.roster.generations == started
+    assert not engine.roster.workers
+    assert stage.too_late == []
 
 
 def _resized(stats):

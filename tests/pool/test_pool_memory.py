@@ -211,3 +211,44 @@ def test_a_dropped_pool_ends_with_its_thread(process, is_paused):
         thread.join(WAIT)
         assert not thread.is_alive()
     tasks.all_run_once()
+
+
+# ==== how often it is looked =====================================================================
+
+
+def test_while_all_rest_it_is_looked_less_often_and_a_task_ends_that(
+    new_limited, process, monkeypatch
+):
+    monkeypatch.setattr(_relief, "DOZE", 1e6)
+    pool, events = new_limited(1)
+    assert pool.submit(where).result(WAIT) == 0
+    relief = pool._engine.relief
+    until(lambda: relief._dozes, "it looks no more")
+    process.others = FLOOD
+    assert pool.submit(where).result(WAIT) == 0
+    events.wait_for(MemoryPressure)
+
+
+def test_it_does_not_doze_while_the_process_is_too_big(new_limited, process, monkeypatch):
+    monkeypatch.setattr(_relief, "DOZE", 1e6)
+    pool, events = new_limited(1, limits={"report_only": True})
+    process.others = FLOOD
+    assert pool.submit(where).result(WAIT) == 0
+    events.wait_for(MemoryPressure)
+    until(lambda: pool._engine.dispatch.idle)
+    process.others = BASE
+    until(lambda: pool.stats().memory.bytes < LIMIT, "it was looked at again")
+
+
+def test_tasks_that_come_one_by_one_bring_no_more_looks(new_limited, process, monkeypatch):
+    looks = []
+    monkeypatch.setattr(_relief.Relief, "_look", lambda self: looks.append(self._dozes))
+    pool, _ = new_limited(1, limits={"sample_every": 60})
+    monkeypatch.setattr(_relief.Relief, "_may_doze", lambda self: True)
+    relief = pool._engine.relief
+    assert pool.submit(where).result(WAIT) == 0
+    until(lambda: looks)
+    for _ in range(5):
+        assert pool.submit(where).result(WAIT) == 0
+    until(lambda: not relief._dozes, "it was woken")
+    assert len(looks) == 1

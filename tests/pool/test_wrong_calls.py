@@ -12,8 +12,8 @@ from staging import WAIT
 from recyclepool import OutsideWorkerError, UnitError, pools
 
 KNOWN = (
-    "max_workers, thread_name_prefix, initializer, initargs, name, backend, limits, min_workers, "
-    "max_queue, on_full, cache, context, finalizer"
+    "max_workers, thread_name_prefix, initializer, initargs, name, backend, limits, schedule, "
+    "min_workers, max_queue, on_full, cache, context, finalizer"
 )
 OF_LIMITS = (
     "tasks, memory, memory_hard, pool_memory, age, idle, task_timeout, hang, memory_samples, "
@@ -66,13 +66,7 @@ KEYWORDS = [
         "RecyclePool(mp_context='spawn')",
         of_pool("mp_context", "the workers are threads: leave it out"),
     ),
-    (
-        "RecyclePool(schedule='0 3 * * *')",
-        of_pool(
-            "schedule",
-            "schedules do not work yet in this version, call soft_restart() when it is time",
-        ),
-    ),
+    ("RecyclePool(schedules='@daily')", of_pool("schedules", "did you mean 'schedule'?")),
     ("RecyclePool(zzz=5)", of_pool("zzz", f"known are {KNOWN}")),
     ("Limits(task=5)", "Limits() has no parameter 'task': did you mean 'tasks'?"),
     ("Limits(timeout=5)", "Limits() has no parameter 'timeout': did you mean 'task_timeout'?"),
@@ -255,6 +249,17 @@ VALUES = [
             "or None"
         ),
     ),
+    (
+        "RecyclePool(schedule='0 25 * * *')",
+        ValueError,
+        "schedule='0 25 * * *': hour 25 is out of range: write 0 to 23",
+    ),
+    (
+        "RecyclePool(schedule='every 6 hours')",
+        ValueError,
+        "schedule='every 6 hours': write \"every 6h\"",
+    ),
+    ("RecyclePool(schedule=3600)", TypeError, "schedule=3600: write Schedule.every(3600)"),
     (
         "RecyclePool(backend='threads')",
         ValueError,

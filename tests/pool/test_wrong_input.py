@@ -20,8 +20,8 @@ from recyclepool import (
 )
 
 KNOWN = (
-    "max_workers, thread_name_prefix, initializer, initargs, name, backend, limits, min_workers, "
-    "max_queue, on_full, cache, context, finalizer"
+    "max_workers, thread_name_prefix, initializer, initargs, name, backend, limits, schedule, "
+    "min_workers, max_queue, on_full, cache, context, finalizer"
 )
 LIMITS = "write limits=Limits(tasks=10_000), with recyclepool's Limits, or None"
 TOO_FEW = "write 1 or more, or leave it out for the standard's number"

@@ -188,7 +188,8 @@ def test_the_signatures_are_as_they_are_written():
     assert str(inspect.signature(RecyclePool.recycle)).startswith("(self, slot: int)")
     assert list(inspect.signature(RecyclePool).parameters) == [
         *("max_workers", "thread_name_prefix", "initializer", "initargs", "name", "backend"),
-        *("limits", "min_workers", "max_queue", "on_full", "cache", "context", "finalizer"),
+        *("limits", "schedule", "min_workers", "max_queue", "on_full", "cache", "context"),
+        "finalizer",
     ]
     assert list(inspect.signature(Limits).parameters) == [field.name for field in fields(Limits)]
     assert RecyclePool.close.__name__ == "close"

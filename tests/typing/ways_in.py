@@ -10,7 +10,7 @@ from typing import Any, TypeVar, assert_type
 
 import recyclepool
 from recyclepool import RecyclePool, per_worker
-from recyclepool.events import WorkerStack
+from recyclepool.snapshots import WorkerStack
 
 T = TypeVar("T")
 

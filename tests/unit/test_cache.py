@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from recyclepool.cache import EvictionCause, WorkerCache
 from recyclepool.errors import UnitError
-from recyclepool.events import CacheStats
+from recyclepool.snapshots import CacheStats
 
 
 class Clock:

@@ -32,7 +32,6 @@ from recyclepool.events import (
     PoolClosing,
     QueueFull,
     QueueRelieved,
-    Reading,
     TaskTimedOut,
     TeardownFailed,
     WatchdogFailed,
@@ -43,6 +42,8 @@ from recyclepool.events import (
     WorkerRetired,
     WorkerStartFailed,
 )
+from recyclepool.snapshots import Reading
+from recyclepool.states import BUCKETS
 
 STACK = """\
   File "/srv/app.py", line 12, in main
@@ -261,7 +262,7 @@ def test_states_grow_in_the_order_in_which_they_are_listed():
 
 
 def test_a_histogram_counts():
-    assert tuple(sorted(set(events.BUCKETS))) == events.BUCKETS
+    assert tuple(sorted(set(BUCKETS))) == BUCKETS
     histogram = Histogram((1.0, 2.0), (3, 4, 5), 17.0)
     assert histogram.count == 12
 
@@ -285,7 +286,7 @@ def test_the_stats_are_ready_for_json(stats):
     read = json.loads(json.dumps(told))
     assert read["state"] == "open"
     assert read["recycles"]["tasks"] == 2
-    assert read["run"]["buckets"] == list(events.BUCKETS)
+    assert read["run"]["buckets"] == list(BUCKETS)
     assert read["cache"]["evictions"] == {}
     assert read["workers"] == []
 

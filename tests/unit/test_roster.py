@@ -14,7 +14,7 @@ from recyclepool import _roster
 from recyclepool._dispatch import Dispatch
 from recyclepool._worker import Worker
 from recyclepool.errors import WorkerLostError
-from recyclepool.events import PoolState, Reason, State
+from recyclepool.states import PoolState, Reason, State
 
 ERROR = ValueError("the initializer is wrong")
 

@@ -34,7 +34,7 @@ from recyclepool._watchdog import next_deadline
 from recyclepool._worker import Worker
 from recyclepool.backends import Hooks
 from recyclepool.errors import BrokenRecyclePool, WorkerStartError
-from recyclepool.events import PoolState, Reason, State
+from recyclepool.states import PoolState, Reason, State
 
 Steps = Generator[str, Any, Any]
 

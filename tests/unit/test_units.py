@@ -1,4 +1,6 @@
+import sys
 from datetime import timedelta
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -333,3 +335,8 @@ def test_any_other_text_is_refused_by_name(text: str) -> None:
             message = str(refused)
         assert message.startswith(f"x={text!r}: ")
         assert not message.endswith("False")
+
+
+def test_datetime_is_just_being_imported_by_another_thread(monkeypatch):
+    monkeypatch.setitem(sys.modules, "datetime", ModuleType("datetime"))
+    assert parse_duration(0.5) == 0.5

@@ -14,9 +14,11 @@ from recyclepool import _watchdog
 from recyclepool._gate import here
 from recyclepool._rules import Rules
 from recyclepool.errors import TaskTimeoutError, WorkerStartError
+from recyclepool.schedule import Schedule
 from recyclepool.states import PoolState, Reason, State
 
 NOW = 1000.0
+WALL = 1_700_000_000.0 - NOW  # so that the wall clock says that much
 RULES = Rules(age=100.0, idle=30.0, task_timeout=20.0, hang=10.0, start_timeout=60.0, teardown=5.0)
 
 
@@ -374,8 +376,15 @@ class Engine:
         self.threads: list[Thread] = []
         self.thread_error: Exception | None = None
         self.settings = SimpleNamespace(
-            clock=lambda: self.clock(), new_thread=self._new_thread, thread_names="pool"
+            clock=lambda: self.clock(),
+            wall=lambda: self.wall(),
+            schedules=(),
+            new_thread=self._new_thread,
+            thread_names="pool",
+            name="pool",
         )
+        self.wall = lambda: WALL + self.now
+        self.paused = None
         self.clock = lambda: self.now
         self.rules = rules
         self.asked: list[Any] = []
@@ -385,6 +394,7 @@ class Engine:
         self.shrinking, self.pause = True, 0.5
         self.roster = SimpleNamespace(
             workers=self.workers,
+            holders=lambda: dict.fromkeys(self.slots),
             state=PoolState.OPEN,
             failures=3,
             held_back=False,
@@ -398,6 +408,7 @@ class Engine:
             due=lambda *what, **more: self._note("news of due", *what, more),
             timed_out=lambda *what: self._note("news of a timeout", *what),
         )
+        self.slots = range(2)  # that are held
         self.watchdog = module.Watchdog(self)
 
     def _new_thread(self, **what: Any) -> Thread:
@@ -428,6 +439,9 @@ class Engine:
 
     def make_due(self, *what: Any) -> None:
         self._note("make_due", *what)
+
+    def restart_by_schedule(self, *what: Any) -> None:
+        self._note("restart_by_schedule", *what)
 
     def retire_now(self, *what: Any) -> None:
         self._note("retire_now", *what)
@@ -1059,3 +1073,237 @@ def test_an_interrupt_is_none_of_its_business(engine):
     with pytest.raises(KeyboardInterrupt):
         engine.order()
     assert not engine.asked
+
+
+def test_the_last_look_that_did_not_fail(engine, module, monkeypatch):
+    """When it was, by the wall clock, and when it was to look next."""
+
+    def seen(at):
+        monkeypatch.setattr(module, "time", lambda: at)
+        engine.order()
+        return engine.watchdog.looked_at, engine.watchdog.due
+
+    monkeypatch.setattr(module, "time", lambda: 5.0)
+    new = module.Watchdog(engine)
+    assert (new.looked_at, new.due) == (5.0, inf)
+    engine.workers.append(FakeWorker())
+    assert seen(6.0) == (6.0, NOW + 29)
+    engine.clock = lambda: 1 / 0
+    assert seen(7.0) == (6.0, NOW + 29)
+    engine.clock = lambda: NOW + 1
+    assert seen(8.0) == (8.0, NOW + 29)
+    engine.workers.clear()
+    assert seen(9.0) == (9.0, inf)
+
+
+# -- schedules
+
+HOUR = 3600.0
+MIDNIGHT = 1_699_920_000.0 - WALL  # by the engine's clock, at whose NOW it is 22:13:20 UTC
+HOURLY, DAILY, SEVEN_MINUTES = "@hourly", "@daily", "every 7m"
+HOURLY_FIRED = ("restart_by_schedule", None, "0 * * * * (UTC)")
+ELEVEN = MIDNIGHT + 23 * HOUR  # when HOURLY fires next
+
+
+def scheduled(engine: Engine, *schedules: str, workers: int = 1) -> Engine:
+    """With schedules, and workers to whom nothing else happens."""
+    engine.settings.schedules = Schedule.parse(schedules)
+    engine.workers += [FakeWorker(due=Reason.MANUAL) for _ in range(workers)]
+    engine.order()
+    return engine
+
+
+def fired(engine: Engine, now: float) -> list[Any]:
+    """What was asked for when a look came at that time."""
+    engine.asked.clear()
+    engine.now = now
+    engine.order()
+    return engine.asked.copy()
+
+
+def test_without_a_schedule_no_wall_clock_is_read(engine):
+    engine.wall = lambda: 1 / 0
+    engine.workers.append(FakeWorker(due=Reason.MANUAL))
+    engine.order()
+    assert not engine.asked
+    assert engine.watchdog.timetable is None
+    assert not engine.threads
+
+
+def test_a_schedule_fires_at_its_time_and_once(engine):
+    scheduled(engine, HOURLY)
+    assert not fired(engine, ELEVEN - 0.01)
+    assert engine.watchdog.until == pytest.approx(ELEVEN)
+    assert fired(engine, ELEVEN) == [HOURLY_FIRED]
+    assert not fired(engine, ELEVEN)
+    assert not fired(engine, ELEVEN + HOUR - 1)
+    assert fired(engine, ELEVEN + HOUR) == [HOURLY_FIRED]
+
+
+def test_it_looks_at_the_wall_clock_once_a_minute(engine):
+    """And no more often: so it sees that somebody has set it."""
+    scheduled(engine, DAILY)
+    assert engine.watchdog.until == NOW + 60
+    assert not fired(engine, NOW + 60)
+    assert engine.watchdog.until == NOW + 120
+    (thread,) = alive(engine)
+    thread.run()
+    assert thread.sleep.lock.sleeps == [60.0]
+
+
+def test_a_schedule_does_not_hide_a_workers_deadline(engine):
+    scheduled(engine, DAILY)
+    worker = FakeWorker(expires=NOW + 5)
+    engine.workers.append(worker)
+    engine.order()
+    assert engine.watchdog.until == NOW + 5
+    engine.workers.remove(worker)
+    engine.order()
+    assert engine.watchdog.until == NOW + 60
+
+
+def test_nobody_is_there_and_nothing_is_to_come_for(engine):
+    """What is missed until somebody comes replaces nobody: who comes is new."""
+    scheduled(engine, HOURLY, workers=0)
+    assert engine.watchdog.timetable is None
+    assert engine.watchdog.until == inf
+    assert not engine.threads
+    assert not fired(engine, ELEVEN + 3 * HOUR)
+    engine.workers.append(FakeWorker(due=Reason.MANUAL))
+    assert not fired(engine, ELEVEN + 3.5 * HOUR)
+    assert fired(engine, ELEVEN + 4 * HOUR) == [HOURLY_FIRED]
+    engine.workers.clear()
+    assert not fired(engine, ELEVEN + 5 * HOUR)
+    assert engine.watchdog.timetable is None
+    assert not alive(engine) or engine.watchdog.until == inf
+
+
+@pytest.mark.parametrize("state", [PoolState.CLOSING, PoolState.BROKEN, PoolState.SHUTDOWN])
+def test_a_pool_that_is_not_open_fires_nothing(state, engine):
+    scheduled(engine, HOURLY)
+    engine.roster.state = state
+    assert not fired(engine, ELEVEN)
+    assert engine.watchdog.timetable is None
+    engine.roster.state = PoolState.OPEN  # reopened: what was missed is not made up for
+    assert not fired(engine, ELEVEN + 1)
+    assert fired(engine, ELEVEN + HOUR) == [HOURLY_FIRED]
+
+
+def test_intervals_come_to_each_slot(engine):
+    scheduled(engine, SEVEN_MINUTES)
+    asked = fired(engine, NOW + 420)
+    assert sorted(asked) == [("restart_by_schedule", slot, "every 7m") for slot in (0, 1)]
+    engine.slots = range(3)
+    assert not fired(engine, NOW + 420)
+    assert len(fired(engine, NOW + 840)) == 3
+    engine.slots = range(1)
+    assert fired(engine, NOW + 1260) == [("restart_by_schedule", 0, "every 7m")]
+
+
+def test_what_was_missed_fires_once(engine):
+    """The wall clock jumps; the other does not: the machine slept."""
+    scheduled(engine, HOURLY, DAILY)
+    engine.wall = lambda: WALL + engine.now + 72 * HOUR + 1800
+    asked = fired(engine, NOW + 1)
+    assert asked == [HOURLY_FIRED, ("restart_by_schedule", None, "0 0 * * * (UTC)")]
+    assert not fired(engine, NOW + 60)
+
+
+def test_a_clock_that_is_set_back_fires_nothing_twice(engine):
+    scheduled(engine, HOURLY)
+    assert fired(engine, ELEVEN + 1)
+    back = 0.0
+    engine.wall = lambda: WALL + engine.now - back
+    for back in (30.0, 0.0, 1800.0):  # noqa: B007 (the clock reads it)
+        assert not fired(engine, ELEVEN + 2)
+    assert not fired(engine, ELEVEN + HOUR)  # it is half past eleven again
+    assert fired(engine, ELEVEN + 1.5 * HOUR) == [HOURLY_FIRED]
+
+
+def test_one_reading_of_the_clock_is_what_a_look_goes_by(engine):
+    """It is set, or it goes on, as the look is at it: nothing is taken that was not told."""
+    readings = iter(range(10**6))
+    scheduled(engine, HOURLY)
+    engine.wall = lambda: WALL + NOW + next(readings) * 1500.0
+    asked = []
+    for _ in range(40):
+        asked += fired(engine, NOW)
+    hours = next(readings) * 1500 / 3600
+    assert hours - 2 <= len(asked) <= hours + 1
+
+
+def test_no_firing_is_lost_to_an_interrupt(engine):
+    """The order that it is part of is done again."""
+    scheduled(engine, HOURLY, DAILY)
+
+    def broken_off(*what):
+        engine.asked.append(what)
+        if len(engine.asked) == 2:
+            raise KeyboardInterrupt
+
+    engine.restart_by_schedule = broken_off
+    engine.now = ELEVEN + HOUR
+    with pytest.raises(KeyboardInterrupt):
+        engine.order()
+    engine.order()
+    assert [schedule for _, schedule in engine.asked] == ["0 * * * * (UTC)", "0 0 * * * (UTC)"] * 2
+
+
+def test_no_firing_is_lost_where_it_cannot_be_carried_out(engine):
+    scheduled(engine, HOURLY)
+    restart, engine.restart_by_schedule = engine.restart_by_schedule, lambda *_: 1 / 0
+    ((verb, _),) = fired(engine, ELEVEN)
+    assert verb == "watchdog_failed"
+    assert engine.watchdog.until == ELEVEN + 1
+    engine.restart_by_schedule = restart
+    assert fired(engine, ELEVEN + 1) == [HOURLY_FIRED]
+
+
+@pytest.mark.parametrize("when", ["at first", "later"])
+def test_a_wall_clock_that_fails_is_told_once_and_read_again(when, engine):
+    engine.settings.schedules = Schedule.parse(HOURLY)
+    engine.workers.append(FakeWorker(due=Reason.MANUAL))
+    if when == "later":
+        engine.order()
+    wall, engine.wall = engine.wall, lambda: 1 / 0
+    ((verb, error),) = fired(engine, NOW + 1)
+    assert (verb, type(error)) == ("watchdog_failed", ZeroDivisionError)
+    assert NOW + 1 < engine.watchdog.until <= NOW + 61
+    assert not fired(engine, NOW + 2)
+    engine.wall = wall
+    assert not fired(engine, NOW + 60)
+    assert fired(engine, ELEVEN) == [HOURLY_FIRED]
+
+
+def test_a_wall_clock_that_fails_stops_no_deadline(engine):
+    """It is for schedules only. A task's time is up when it is up."""
+    scheduled(engine, HOURLY)
+    worker = FakeWorker(task=Task(deadline=NOW + 0.25))
+    engine.workers.append(worker)
+    engine.wall = lambda: 1 / 0
+    engine.order()
+    assert engine.watchdog.until == NOW + 0.25
+    asked = fired(engine, NOW + 0.25)
+    assert [what[:2] for what in asked if what[0] == "stop"] == [("stop", worker)]
+
+
+@pytest.mark.parametrize("nonsense", [inf, -inf, float("nan"), -1.0, 1e12, None, "noon"])
+def test_a_wall_clock_that_tells_nonsense_fires_nothing(nonsense, engine):
+    scheduled(engine, HOURLY, SEVEN_MINUTES)
+    wall, engine.wall = engine.wall, lambda: nonsense
+    ((verb, _),) = fired(engine, NOW + 1)
+    assert verb == "watchdog_failed"
+    assert engine.watchdog.until == NOW + 2
+    engine.wall = wall
+    assert not fired(engine, NOW + 2)
+
+
+def test_in_a_pause_of_dispatch_an_idle_worker_goes_from_where_it_waits(engine):
+    """It is in no idle stack that it could be taken out of."""
+    worker = FakeWorker(in_stack=False, idle_since=NOW - 1e6)
+    engine.workers.append(worker)
+    engine.order()
+    assert not engine.asked, "it is about to take a task"
+    engine.paused = object()
+    engine.order()
+    assert ("retire_now", worker, Reason.IDLE) in [what[:3] for what in engine.asked]
