@@ -123,7 +123,7 @@ def _next_schedule(engine: Engine) -> float | None:
             table.meet((0,), now)
         except Exception:  # of the clock: the watchdog tells of it
             return None
-    return table.next_at if 0.0 < table.next_at < inf else None
+    return table.next_at if table.next_at < inf else None
 
 
 def _reading(sample: Sample | None) -> Reading | None:

@@ -16,7 +16,7 @@ LONGEST_NAP = 60.0  # seconds after which a step of the wall clock has been noti
 class Timetable:
     """Of one pool. One thread at a time: with the engine's lock held."""
 
-    __slots__ = ("_agendas", "_intervals", "_looked", "_name", "next_at")
+    __slots__ = ("_agendas", "_intervals", "_looked", "_name", "_settled", "next_at")
 
     def __init__(self, schedules: Sequence[Schedule], name: str, now: float) -> None:
         self._name = name
@@ -24,7 +24,7 @@ class Timetable:
         calendar = [one for one in schedules if one.interval is None]
         self._agendas: dict[int | None, Agenda] = {None: Agenda(calendar, now)}
         self._looked = now  # when the agendas were last asked
-        self.next_at = 0.0  # when the next one fires, by the wall clock
+        self._settled = False  # `next_at` is true of all agendas
         self._note_next()
 
     def meet(self, slots: Collection[int], now: float) -> None:
@@ -32,9 +32,9 @@ class Timetable:
         if not self._intervals:
             return
         wanted = {None, *slots}
-        if self._agendas.keys() == wanted:
+        if self._settled and self._agendas.keys() == wanted:
             return
-        self.next_at = 0.0  # broken off here, all are asked
+        self._settled = False
         for slot in self._agendas.keys() - wanted:
             self._agendas.pop(slot, None)
         for slot in slots:
@@ -44,13 +44,13 @@ class Timetable:
 
     def due(self, now: float) -> list[tuple[int | None, Schedule]]:
         """What is due at `now`, until `take` is called: for a slot, or for all of them (None)."""
-        if self._looked <= now < self.next_at:
+        if self._settled and self._looked <= now < self.next_at:
             return []
         return [(slot, one) for slot, agenda in self._agendas.items() for one in agenda.due(now)]
 
     def take(self, now: float) -> None:
         """What is due at `now` is done. Apart from `due`, so that none is lost between."""
-        if self._looked <= now < self.next_at:
+        if self._settled and self._looked <= now < self.next_at:
             return
         for agenda in self._agendas.values():
             agenda.take(now)
@@ -65,4 +65,6 @@ class Timetable:
         return max(0.0, min(self.next_at - now, LONGEST_NAP))
 
     def _note_next(self) -> None:
+        # By the wall clock. stats() reads it at any time.
         self.next_at = min(agenda.next_at for agenda in self._agendas.values())
+        self._settled = True

@@ -14,7 +14,7 @@ import warnings
 from collections.abc import Iterable, Iterator
 from threading import RLock
 from typing import get_args
-from weakref import WeakSet
+from weakref import WeakKeyDictionary, WeakSet
 
 from prometheus_client import REGISTRY, CollectorRegistry
 from prometheus_client.core import (
@@ -27,6 +27,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.samples import Sample
 from prometheus_client.utils import floatToGoString
 
+import recyclepool._stats  # noqa: F401 (a scrape in a signal handler may come amid an import)
 from recyclepool import __version__
 from recyclepool._gate import guarded
 from recyclepool.cache import EvictionCause
@@ -53,7 +54,7 @@ _COUNTERS: tuple[_Row, ...] = (
     ("tasks_submitted_total", "Tasks that were accepted.", ()),
     ("tasks_total", "Tasks that have their end, by how they ended.", ("outcome",)),
     ("tasks_rejected_total", "Submits that were refused.", ("cause",)),
-    ("busy_seconds_total", "Seconds that workers spent in tasks, those that run included.", ()),
+    ("busy_seconds_total", "Seconds in tasks, also of those that run, or were given up.", ()),
     ("recycles_total", "Workers that were told to go, by why.", ("reason",)),
     ("recycle_freed_bytes_total", "Bytes owned by workers replaced for their memory.", ()),
     ("worker_start_failures_total", "Workers that could not be started.", ()),
@@ -94,7 +95,7 @@ _GAUGES: tuple[_Row, ...] = (
 
 logger = logging.getLogger("recyclepool")
 
-_registries: "WeakSet[CollectorRegistry]" = WeakSet()
+_hubs: "WeakKeyDictionary[CollectorRegistry, Hub]" = WeakKeyDictionary()
 _registering = RLock()
 
 
@@ -142,15 +143,16 @@ def _warn_of_multiprocess_mode() -> None:
 
 def _add_hub(registry: CollectorRegistry) -> None:
     with _registering:
-        if registry not in _registries:
-            registry.register(Hub())
-            _registries.add(registry)
+        hub = _hubs.setdefault(registry, Hub())
+        # The registry is asked, and not a note of ours: who unregistered it may want it again.
+        if hub not in registry._collector_to_names:
+            registry.register(hub)
 
 
 def _after_fork() -> None:
     """Another thread may have held these locks: a scrape, for a moment. It is not here."""
     _registering._at_fork_reinit()  # type: ignore[attr-defined]
-    for registry in list(_registries):
+    for registry in list(_hubs):
         registry._lock._at_fork_reinit()  # type: ignore[attr-defined]
 
 
@@ -217,16 +219,17 @@ class Families:
 
     def add_pool(self, stats: PoolStats) -> None:
         """What is known of one pool."""
-        self._info.add_metric([stats.name], {"backend": stats.backend, "version": __version__})
+        pool = stats.name.encode("utf-8", "backslashreplace").decode()  # that can be written
+        self._info.add_metric([pool], {"backend": stats.backend, "version": __version__})
         for name, values in _figures(stats):
-            self._add(name, stats.name, values)
+            self._add(name, pool, values)
         for name, histogram in zip(
             self._histograms, (stats.wait, stats.run, stats.recycle), strict=True
         ):
-            self._add_histogram(name, stats.name, histogram)
+            self._add_histogram(name, pool, histogram)
         if stats.max_workers <= MANY_SLOTS:
             for worker in _one_each_slot(stats.workers):
-                self._add_worker(stats.name, worker)
+                self._add_worker(pool, worker)
 
     def _add(self, name: str, pool: str, values: Iterable[_Value]) -> None:
         family, labels = self._numbers[name]

@@ -16,7 +16,7 @@ from recyclepool.units import Duration, format_duration, parse_duration
 
 __all__ = ["Agenda", "Schedule", "phase"]
 
-LEAST_INTERVAL = 0.01  # seconds
+LEAST_INTERVAL, MOST_INTERVAL = 0.01, 10_000 * 86_400.0  # seconds
 # What a moment may be, so that it is a date in every zone.
 FIRST, LAST = -62_000_000_000.0, 253_400_000_000.0
 
@@ -37,7 +37,7 @@ class Schedule:
     """When something is to be done again and again: at times of the calendar, or at intervals.
 
     Made by `Schedule.cron`, `Schedule.every` or `Schedule.parse`. Immutable, hashable, equal to one
-    that says the same; can be pickled. Any thread.
+    that says the same; can be pickled if its zone can. Any thread.
     """
 
     __slots__ = ("expression", "interval", "zone")
@@ -78,9 +78,12 @@ class Schedule:
 
         They are counted from 1970 on, so that a restart of the process moves nothing.
 
-        Raises UnitError (a ValueError) for what is no duration, ValueError below 10 ms.
+        Raises UnitError (a ValueError) for what is no duration, ValueError below 10 ms and above
+        10 000 days.
         """
         seconds = parse_duration(interval, name="interval")
+        if seconds > MOST_INTERVAL:
+            raise _refusal("interval", interval, "write 10000d or less, such as 6h")
         if seconds < LEAST_INTERVAL:
             raise _refusal("interval", interval, "write 10ms or more, such as 6h")
         return _made("", seconds, UTC)
@@ -113,7 +116,7 @@ class Schedule:
             raise _refusal("moment", moment, advice, kind=TypeError)
         if not FIRST <= moment <= LAST:
             raise _refusal("moment", moment, f"in no year from 1 to 9999; {advice}")
-        if not 0.0 <= phase < 1.0:
+        if not isinstance(phase, int | float) or not 0.0 <= phase < 1.0:
             raise ValueError(f"phase={phase!r}: write a number from 0 up to, not including, 1")
         every = self.interval
         found = self._on_calendar(moment) if every is None else _on_grid(moment, every, phase)
@@ -169,6 +172,9 @@ class Schedule:
         return _made, (self.expression, self.interval, self.zone)
 
     def __setattr__(self, name: str, value: object) -> NoReturn:
+        raise AttributeError("a Schedule cannot be changed: make another one")
+
+    def __delattr__(self, name: str) -> NoReturn:
         raise AttributeError("a Schedule cannot be changed: make another one")
 
     def __str__(self) -> str:
@@ -301,7 +307,7 @@ def _read(value: Any, name: str) -> Schedule:
             advice = f"write Schedule.every({value!r})"
         raise _refusal(name, value, advice, kind=TypeError)
     first, _, text = " ".join(value.split()).partition(" ")
-    if first != "every" or not text:
+    if first != "every" or not text or "," in text:
         return _made(_read_cron(value, name), None, UTC)
     try:
         return Schedule.every(text)
@@ -335,6 +341,8 @@ def _meant(words: list[str]) -> str:
     """What is wrong with text that has not five fields, and what was meant by it."""
     first, rest = "".join(words[:1]), " ".join(words[1:])
     lower = first.lower()
+    if re.search(r"[,;] ?(@|every |[0-9*]+ )", " ".join(words)):
+        return 'several are a tuple: write ("0 3 * * *", "every 6h")'
     if lower == "@reboot":
         return "a pool that starts has new workers anyway: leave it out"
     if lower in ("every", "@every"):
@@ -344,8 +352,8 @@ def _meant(words: list[str]) -> str:
         return f'did you mean "{near}"?' if near else f"known are {', '.join(_ALIASES)}"
     if first.startswith(("CRON_TZ=", "TZ=")):
         return f'write Schedule.cron("{rest}", tz="{first.partition("=")[2]}")'
-    if len(words) == 6:
-        return f'seconds are not supported: write five fields, "{rest}"'
+    if len(words) == 6 and first.isdecimal() and rest.isascii() and not re.search("[;,@]", rest):
+        return f'has 6 fields, and seconds are not supported: write {_FIELDS}, such as "0 3 * * *"'
     if meant := _duration_meant(" ".join(words).lower()):
         return f'write "every {meant}"'
     if f"@{lower}" in _ALIASES:
@@ -412,7 +420,8 @@ class _Check:
         if self._number(begin) <= self._number(end):
             return ""
         names = self.names if begin in self.names else [self.low, self.low + self.width - 1]
-        meant = f"{begin}-{names[-1]},{names[0]}-{end}" if begin != "7" else f"0-{end}"
+        rest = end if end == names[0] else f"{names[0]}-{end}"
+        meant = f"{begin}-{names[-1]},{rest}" if begin != "7" else f"0-{end}"
         return f"{self.label} {begin}-{end} runs backwards: write {meant}"
 
     def _of_value(self, value: str) -> str:
@@ -465,8 +474,10 @@ def _zone(tz: object) -> tzinfo:
         known = available_timezones()
     if not known:
         raise _refusal("tz", tz, "there is no time zone data here: pip install tzdata")
-    same = [zone for zone in known if tz.lower() in (zone.lower(), zone.lower().split("/")[-1])]
-    near = min(same, key=len) if same else _near(tz, sorted(known))
+    # "GMT+1" is like "Etc/GMT+1", which is an hour behind UTC.
+    meant = [zone for zone in known if not zone.startswith("Etc/")]
+    same = [zone for zone in meant if tz.lower() in (zone.lower(), zone.lower().split("/")[-1])]
+    near = min(same, key=len) if same else _near(tz, sorted(z for z in meant if "/" in z))
     raise _refusal("tz", tz, f'did you mean "{near}"?' if near else example)
 
 

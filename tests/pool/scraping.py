@@ -1,5 +1,6 @@
 """What is read of a registry, by prometheus_client's own parser."""
 
+import gc
 from typing import Any
 
 from prometheus_client import CollectorRegistry, generate_latest
@@ -11,7 +12,11 @@ Series = tuple[str, tuple[tuple[str, str], ...]]
 
 
 def registered() -> CollectorRegistry:
-    """A registry of its own, in which the pools are shown."""
+    """A registry of its own, in which the pools are shown: not those that others left to be found.
+
+    A dropped pool that is part of a cycle is there until garbage is collected.
+    """
+    gc.collect()
     registry = CollectorRegistry()
     metrics.register(registry)
     return registry

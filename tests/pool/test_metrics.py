@@ -250,6 +250,7 @@ def test_each_worker(new_pool, new_hold):
     pool, hold = new_pool(2, name="each"), new_hold()
     pool.submit(lambda: current_worker().cache.put("key", b"value", size=1000)).result(WAIT)
     pool.recycle(0).result(WAIT)
+    until(lambda: len(pool.stats().workers) == 1, "the old one has gone")
     pool.submit(lambda: current_worker().cache.put("key", b"value", size=100)).result(WAIT)
     pool.submit(hold)
     hold.wait_started()

@@ -47,6 +47,22 @@ def test_to_register_again_changes_nothing(new_pool):
     assert Scrape(registry).get("workers_max", "once") == 1
 
 
+def test_what_was_unregistered_is_registered_again(new_pool):
+    registry = registered()
+    for collector in list(registry._collector_to_names):
+        registry.unregister(collector)
+    new_pool(1, name="again")
+    register(registry)
+    register(registry)
+    assert collectors_of(registry) == 1
+    assert Scrape(registry).get("workers_max", "again") == 1
+
+
+def test_a_name_that_no_page_can_have_spoils_none(new_pool):
+    new_pool(1, name="\udc80")  # as of a file's name that is no UTF-8
+    assert Scrape(registered()).get("workers_max", "\\udc80") == 1
+
+
 def test_the_registry_by_default(new_pool, monkeypatch):
     registry = CollectorRegistry()
     monkeypatch.setattr(recyclepool.metrics, "REGISTRY", registry)
@@ -106,10 +122,10 @@ def test_names_are_known_without_a_pool():
 
 def test_a_registry_is_not_kept():
     registry = registered()
-    gone = len(recyclepool.metrics._registries)
+    gone = len(recyclepool.metrics._hubs)
     del registry
     gc.collect()
-    assert len(recyclepool.metrics._registries) < gone
+    assert len(recyclepool.metrics._hubs) < gone
 
 
 def test_a_restricted_registry(new_pool):
@@ -168,7 +184,7 @@ def file_descriptors() -> int:
 
 def test_b1_open_and_close_fifty_times(new_pool):
     """No series twice, no counter goes back, threads and file descriptors stay as they were."""
-    pool, registry = new_pool(2, name="again", limits=Limits(tasks=3)), CollectorRegistry()
+    pool, registry = new_pool(2, name="again", limits=Limits(tasks=3)), registered()
     threads = files = 0
     before = None
     for cycle in range(1, 51):

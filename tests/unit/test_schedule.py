@@ -171,7 +171,18 @@ NOT_FIVE = (
         ("3", f"has 1 field, {NOT_FIVE}"),
         ("0 3 * *", f"has 4 fields, {NOT_FIVE}"),
         ("0 0 3 * * ? *", f"has 7 fields, {NOT_FIVE}"),
-        ("0 0 3 * * *", 'seconds are not supported: write five fields, "0 3 * * *"'),
+        (
+            "0 0 3 * * *",
+            (
+                "has 6 fields, and seconds are not supported: "
+                'write minute hour day-of-month month day-of-week, such as "0 3 * * *"'
+            ),
+        ),
+        ("0 3 * * *, 0 4 * * *", 'several are a tuple: write ("0 3 * * *", "every 6h")'),
+        ("@daily,@hourly", 'several are a tuple: write ("0 3 * * *", "every 6h")'),
+        ("every 6h, @daily", 'several are a tuple: write ("0 3 * * *", "every 6h")'),
+        ("0 3 * * MON-SUN", "day of week MON-SUN runs backwards: write MON-SAT,SUN"),
+        ("every 99999999d", "write 10000d or less, such as 6h"),
         ("@dayly", 'did you mean "@daily"?'),
         ("@Daily", 'did you mean "@daily"?'),
         ("daily", 'did you mean "@daily"?'),
