@@ -25,15 +25,27 @@ main = threading.main_thread()
 def test_as_it_sleeps(new_pool):
     """By a real signal, in the C call in which it sleeps."""
     full = Full(new_pool(1, max_queue=1))
+    interrupted = threading.Event()
+
+    def raise_once(*_):
+        if not interrupted.is_set():
+            interrupted.set()
+            raise KeyboardInterrupt
 
     def interrupt():
         full.waits()
-        signal.pthread_kill(main.ident, signal.SIGINT)
+        # A signal between CPython's last look and the sleep itself wakes nobody: so, again.
+        while not interrupted.wait(0.01):
+            signal.pthread_kill(main.ident, signal.SIGUSR1)
 
-    interrupting = Elsewhere(interrupt)
-    with pytest.raises(KeyboardInterrupt):
-        full.pool.submit(int)
-    interrupting.result()
+    outer = signal.signal(signal.SIGUSR1, raise_once)
+    try:
+        interrupting = Elsewhere(interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            full.pool.submit(int)
+        interrupting.result()
+    finally:
+        signal.signal(signal.SIGUSR1, outer)
     assert not full.dispatch.waiting
     waiting = submitting(full.pool)
     full.waits()
