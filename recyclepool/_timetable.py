@@ -44,18 +44,22 @@ class Timetable:
 
     def due(self, now: float) -> list[tuple[int | None, Schedule]]:
         """What is due at `now`, until `take` is called: for a slot, or for all of them (None)."""
-        if self._settled and self._looked <= now < self.next_at:
+        if self._is_quiet(now):
             return []
         return [(slot, one) for slot, agenda in self._agendas.items() for one in agenda.due(now)]
 
     def take(self, now: float) -> None:
         """What is due at `now` is done. Apart from `due`, so that none is lost between."""
-        if self._settled and self._looked <= now < self.next_at:
+        if self._is_quiet(now):
             return
         for agenda in self._agendas.values():
             agenda.take(now)
         self._looked = now
         self._note_next()
+
+    def _is_quiet(self, now: float) -> bool:
+        """Nothing is due, nor was the clock set back."""
+        return self._settled and self._looked <= now < self.next_at
 
     def delay(self, now: float) -> float:
         """The seconds, of any clock, after which `due` is to be asked: 0, or at most 60.
