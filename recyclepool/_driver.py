@@ -26,8 +26,8 @@ class Crew(Protocol):
         `lost` is what it died of, if that was not a task's error.
         """
 
-    def look(self) -> None:
-        """Its teardown begins, and it is not vacated yet."""
+    def undoes_in_haste(self, worker: Worker) -> None:
+        """Its teardown begins, and it is not vacated yet. Told to others: this takes no time."""
 
     def teardown_failed(self, worker: Worker, error: BaseException) -> None:
         """Its finalizer or another teardown raised."""
@@ -76,7 +76,7 @@ def drive(worker: Worker, crew: Crew) -> None:
         if worker.in_haste:  # its memory first: a successor would fill as much again meanwhile
             worker.vacated_at = monotonic()
             worker.undoing = True
-            crew.look()  # its teardown may take no longer than any
+            crew.undoes_in_haste(worker)  # its teardown may take no longer than any
             _close(worker, crew)
             crew.vacate(worker, lost)
         else:

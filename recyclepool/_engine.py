@@ -129,11 +129,15 @@ class Engine(Staff):
         """By its task: see CurrentWorker."""
         self._order(self.make_due, worker, Reason.REQUESTED, why)
 
-    def outgrown(
-        self, worker: Worker, why: str, sample: Sample, before: int, *, at_once: bool = False
-    ) -> None:
+    def outgrown(self, worker: Worker, why: str, sample: Sample, before: int) -> None:
         """By its probe, or for the whole process: it owns too much."""
-        self._order(self.replace_outgrown, worker, why, sample, before, at_once)
+        self._order(self.replace_outgrown, worker, why, sample, before)
+
+    def undoes_in_haste(self, worker: Worker) -> None:
+        """By the driver: see Crew."""
+        self._orders.leave(self.retire_in_haste, worker)
+        if self.watchdog is not None:
+            self.watchdog.come()
 
     def limit_too_low(self, worker: Worker, owned: int) -> None:
         """By its probe: another worker would own as much."""

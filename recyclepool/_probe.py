@@ -32,6 +32,7 @@ from recyclepool._roster import Roster
 from recyclepool._rules import Rules
 from recyclepool._thread_locals import ThreadLocals
 from recyclepool._worker import Sample, Worker
+from recyclepool.states import Reason
 from recyclepool.units import format_size
 
 __all__ = ["SUPPORTED", "Probe"]
@@ -59,10 +60,8 @@ class Crew(Protocol):
     forecasts: Forecasts
     too_low: int  # workers in a row that owned more than they may after one task
 
-    def outgrown(
-        self, worker: Worker, why: str, sample: Sample, before: int, *, at_once: bool = False
-    ) -> None:
-        """It owns more than it may: so much that it must not serve until its successor does?"""
+    def outgrown(self, worker: Worker, why: str, sample: Sample, before: int) -> None:
+        """It owns more than it may."""
 
     def give_back(self) -> None:
         """It has let go of what it owned: have the system get it."""
@@ -164,7 +163,7 @@ class Probe:
         if self.to_trim:
             self._trim()
         if not self._settled and self._looks.is_due(
-            now, self._worker.tasks, self._cache_bytes(), self._rss(), self._crew.roster.serving()
+            now, self._worker.tasks, self._cache_bytes(), self._rss(), self._sharers()
         ):
             self._look(None)
         return monotonic()
@@ -263,7 +262,11 @@ class Probe:
 
     def _shared(self, seconds: float) -> float:
         """What a look costs, if all workers have one."""
-        return seconds * self._crew.roster.serving()
+        return seconds * self._sharers()
+
+    def _sharers(self) -> int:
+        """How many workers there are. It may have been retired, as the only one: it is one."""
+        return max(1, self._crew.roster.serving())
 
     def _wants_cycles(self) -> bool:
         """Only near the limit, or where the process grows for no reason that is seen."""
@@ -337,8 +340,22 @@ class Probe:
             self._settled = True
         self._told = True
         worker.memory = _sample(found)._replace(largest=_roots(found))
-        why = _why(worker.memory, int(rules.memory))
-        self._crew.outgrown(worker, why, worker.memory, self._rss(), at_once=at_once)
+        why, before = _why(worker.memory, int(rules.memory)), self._rss()
+        if at_once and not rules.report_only:
+            self._leave(why, worker.memory, before)
+        else:
+            self._crew.outgrown(worker, why, worker.memory, before)
+
+    def _leave(self, why: str, sample: Sample, before: int) -> None:
+        """Take no further task, and let go of everything first: `drive` tells of it.
+
+        An order would take long, while this worker grows on, or does what others have ordered: who
+        has the lock waits for the GIL between two steps, like anybody.
+        """
+        worker = self._worker
+        worker.why, worker.outgrown, worker.in_haste = why, (sample, before), True
+        worker.leaving = worker.leaving or Reason.MEMORY  # DISPATCH 7: mark, then take out
+        worker.dispatch.rouse(worker)
 
     def _after_a_trim(self, found: Owned) -> Owned | None:
         """None: there is nothing to trim, or somebody changes it."""

@@ -329,20 +329,16 @@ class Staff:
 
     # -- memory -----------------------------------------------------------------------------------
 
-    def replace_outgrown(
-        self, worker: Worker, why: str, sample: Sample, before: int, at_once: bool
-    ) -> None:
-        """It owns too much, or most in a process that is too big.
-
-        `at_once`: it grows so fast that it may not serve until its successor is ready.
-        """
+    def replace_outgrown(self, worker: Worker, why: str, sample: Sample, before: int) -> None:
+        """It owns too much, or most in a process that is too big."""
         self.make_due(worker, Reason.MEMORY, why)
         if worker.due is Reason.MEMORY:
             worker.outgrown = sample, before
-            if at_once and worker.leaving is None:
-                self.need_watchdog()  # nobody takes its place before its teardown is over
-                worker.in_haste = True
-                self.retire_now(worker, Reason.MEMORY)
+
+    def retire_in_haste(self, worker: Worker) -> None:
+        """It has marked itself. Nobody takes its place before its teardown is over."""
+        self.make_due(worker, Reason.MEMORY, worker.why)
+        self.retire_now(worker, Reason.MEMORY)
 
     def note_too_low(self, worker: Worker, owned: int) -> None:
         """The limit is less than a first task leaves. Told once, until it is enough again."""

@@ -18,6 +18,9 @@ A worker that falls idle or takes its next task tells nobody. Its deadlines are 
 4. The thread sleeps on a lock, until ``until``. It says how long it will sleep AFTER it read
    ``until``, and infinity before that; who sets an earlier ``until`` THEN reads what it said, and
    wakes it. Each thread has a lock of its own, and the one whose lock is not the right one ends.
+5. Who left an order, and has no time to carry it out, sets ``called``, THEN wakes the thread; the
+   thread takes ``called`` back, THEN orders a look, which carries out all. A thread that ends was
+   told to with the engine's lock held, and who held that looks at the orders afterwards.
 """
 
 import threading
@@ -166,6 +169,7 @@ class _Sleep:
         self.lock.acquire()
         self.until = inf
         self.over = False  # there is nothing to come for: the thread ends
+        self.called = False  # somebody left an order: WATCH 5
 
 
 class Watchdog:
@@ -197,6 +201,15 @@ class Watchdog:
         """By a worker whose task has a deadline of its own (WATCH 3)."""
         if deadline < self.until:
             self._engine.look()
+
+    def come(self) -> None:
+        """By who left an order (WATCH 5)."""
+        sleep = self._sleep
+        if sleep is None or sleep.over:
+            self._engine.look()
+        else:
+            sleep.called = True
+            wake(sleep.lock)
 
     # -- with the engine's lock held --------------------------------------------------------------
 
@@ -394,10 +407,11 @@ class Watchdog:
             sleep.until = inf  # first: who sets `until` from here on wakes us (WATCH 4)
             until = self.until
             left = until - self._now()
-            if left > 0:
+            if left > 0 and not sleep.called:
                 sleep.until = until
                 sleep.lock.acquire(True, min(left, threading.TIMEOUT_MAX))
             else:
+                sleep.called = False
                 self._engine.look()
                 # That ends in _sleep_until, which wakes us: in another thread, if that is at it.
                 sleep.lock.acquire(True, LINGER)

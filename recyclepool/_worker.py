@@ -199,9 +199,6 @@ class Worker:
         self.leaving: Reason | None = None
         self.doom: Doom | None = None
         self.expires = inf  # when it is too old
-        # What it owned and the process took, when it was found to be the one that is to go.
-        self.outgrown: tuple[Sample, int] | None = None
-        self.in_haste = False  # its memory grows fast: nobody takes its place until it is gone
         self.measured_low = False  # it owned more than it may after its first task: that is noted
         self.reported = -inf  # when the task started, or the idling, that report_only told of
         self.given_up: tuple[str | None, Any] = (None, None)  # its task and its stack, if abandoned
@@ -224,6 +221,10 @@ class Worker:
         self.last_task = last_task  # the number of the task after which it goes; 0: none
         self.memory: Sample | None = None  # what it held when it was last looked at
         self.probe: Any = None  # what looks; None: nobody wants to know
+        # What it owned and the process took, when it was found to be the one that is to go. The
+        # engine's, unless it goes in haste.
+        self.outgrown: tuple[Sample, int] | None = None
+        self.in_haste = False  # its memory grows fast: nobody takes its place until it is gone
         self.undoing = False  # its teardown runs though it is not vacated: it goes in haste
         self.handed: list[Any] = []  # a task that is for this worker: DISPATCH 9
         self.resting = True  # it will take the next task: false from before each popleft

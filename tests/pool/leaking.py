@@ -91,7 +91,8 @@ def leaking(form: str, calls: int) -> dict[str, Any]:
     with RecyclePool(4, limits=limits) as pool:
         list(pool.map(int, range(8)))
         peak = Peak()
-        work = pool.map_unordered(lambda _: leak(form, LEAK), range(calls))
+        # Few of them queued: 100 000 futures would be 50 MB of the caller's.
+        work = pool.map_unordered(lambda _: leak(form, LEAK), range(calls), buffersize=100)
         done = sum(size == LEAK for size in work)
         recycles = pool.stats().recycles.get("memory", 0)
         most = peak.end()

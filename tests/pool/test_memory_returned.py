@@ -63,16 +63,21 @@ def test_large_arrays_come_back():
 # ==== a leak of 1.5 MiB a call ===================================================================
 
 
-def is_bounded(form, calls, seconds, slack):
+def peak_of_leak(form, calls, seconds):
+    """Times what the process took before, and what its workers may own together."""
     told = run("leak", form, calls, seconds=seconds)
     assert told["done"] == calls, told
     assert told["recycles"] >= calls * 1.5 / 64 / 4, told  # workers that own 256 MiB would do that
-    assert told["peak"] <= slack * (told["base"] + 4 * 64 * MIB), told
+    return told["peak"] / (told["base"] + 4 * 64 * MIB)
 
 
 def test_a_leak_is_bounded():
-    """Of 4.4 GiB. How well it is bounded depends on what else the machine does: the report says."""
-    is_bounded("blocks", 3_000, 60, slack=6)
+    """4.4 GiB in some seconds. Where other programs use the cores too, it may take some tries."""
+    peaks = []
+    while not peaks or peaks[-1] > 1.2:
+        assert len(peaks) < 4, peaks
+        peaks.append(peak_of_leak("blocks", 3_000, 60))
+        assert peaks[-1] < 3, peaks
 
 
 @pytest.mark.soak
@@ -83,10 +88,10 @@ def test_a_leak_is_bounded():
     [("blocks", 1.2), ("1 KB bytes", 1.5), ("dicts", 2), ("small objects", 2)],
 )
 def test_a_leak_is_bounded_in_each_form(form, slack):
-    is_bounded(form, 3_000, 600, slack)
+    assert peak_of_leak(form, 3_000, 600) < slack
 
 
 @pytest.mark.soak
 @pytest.mark.timeout(3600)
 def test_a_leak_is_bounded_for_long():
-    is_bounded("blocks", 100_000, 3_000, slack=1.2)
+    assert peak_of_leak("blocks", 100_000, 3_000) < 1.2

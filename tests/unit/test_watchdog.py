@@ -693,6 +693,48 @@ def test_a_task_with_its_own_deadline(until, looks, engine):
     assert engine.looks == looks
 
 
+def test_who_has_left_an_order_calls_its_thread(engine):
+    """WATCH 5: it looks, though nothing is due, once."""
+    engine.workers.append(FakeWorker())
+    engine.order()
+    (thread,) = engine.threads
+    thread.run()  # it sleeps
+    engine.watchdog.come()
+    assert not engine.looks  # the caller has no time for it
+    thread.run()
+    assert engine.looks == 1
+    assert thread.sleep.until == NOW + 29
+    thread.run()
+    assert engine.looks == 1
+
+
+def test_who_calls_it_as_it_is_about_to_look_is_seen(engine):
+    """`called` is taken back BEFORE the look: what is left as it looks leads to another."""
+    engine.workers.append(FakeWorker())
+    engine.order()
+    (thread,) = engine.threads
+
+    def look():
+        engine.looks += 1
+        if engine.looks == 1:
+            engine.watchdog.come()
+
+    engine.look = look
+    engine.watchdog.come()
+    thread.run(until=lambda: engine.looks == 2)
+    assert engine.looks == 2
+
+
+@pytest.mark.parametrize("gone", ["there is none", "it ends"])
+def test_where_its_thread_is_gone_who_calls_it_looks(gone, engine):
+    if gone == "it ends":
+        engine.workers.append(FakeWorker())
+        engine.order()
+        engine.threads[0].sleep.over = True
+    engine.watchdog.come()
+    assert engine.looks == 1
+
+
 # -- what it does
 
 
