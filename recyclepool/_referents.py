@@ -20,16 +20,17 @@ import threading
 import types
 import weakref
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from io import BytesIO
 from itertools import chain, islice, repeat
 from sys import getsizeof
 from typing import Any
 
+from recyclepool._readers import BUILTIN, BY_NAME, BYTES_TWICE, Reader
+
 __all__ = ["ATOM", "CHUNK", "STOP", "Reader", "Unread", "form_of", "never_enter", "read"]
 __all__ += ["read_slowly", "register", "take"]
 
-Reader = Callable[[Any], tuple[int, Iterable[Any]]]
 Sources = list[Any]  # lists and iterators of references, and Unread objects
 
 CHUNK = 512  # references in a step: enough for the speed of C, short enough for slices of 1 ms
@@ -78,10 +79,12 @@ class Kind:
 
 # The keys are ids: a metaclass may define __hash__. A type that dies takes its entry along.
 _kinds: dict[int, Kind] = {}
-_readers: dict[int, tuple[type, Reader, bool]] = {}
+_readers: dict[int, tuple[type, Reader, bool]] = {id(t): (t, read, True) for t, read in BUILTIN}
 _never: dict[int, type] = {
     id(t): t for t in (types.ModuleType, type, types.CodeType, threading.Thread, threading.local)
 }
+_NEVER_NAMED = {"logging.Logger", "logging.Handler"}
+_NAMES = {name.rpartition(".")[2] for name in (*BY_NAME, *_NEVER_NAMED)}
 _tables = {id(t): t for t in (dict, getattr(builtins, "frozendict", dict))}
 _sequences = {id(t): t for t in (list, tuple, set, frozenset, deque)}
 
@@ -228,7 +231,7 @@ def _learn(t: Any) -> Kind:
             kind.form = BY_READER
             kind.reader = functools.partial(_table_subclass, kind.base)
     kind.sizeof = _safe_sizeof(mro)
-    if _BYTES_TWICE and any(c is BytesIO for c in mro):
+    if BYTES_TWICE and any(c is BytesIO for c in mro):
         kind.sizeof = object.__sizeof__
     if kind.sizeof is not None:
         kind.extra = _header(flags)
@@ -262,7 +265,7 @@ def _reader_of(mro: tuple[Any, ...]) -> tuple[Reader, bool] | None:
         if id(c) in _readers:
             _, reader, trusted = _readers[id(c)]
             return reader, trusted
-        by_name = _NAMED.get(_named(c))
+        by_name = BY_NAME.get(_named(c))
         if by_name is not None:
             return functools.partial(by_name, c), True
     return None
@@ -395,22 +398,6 @@ def _attributes(o: Any) -> list[Any]:
     return []
 
 
-def _open_later(objects: list[Any], sources: Sources) -> None:
-    sources.append(Unread(objects))
-
-
-_OPENERS: dict[int, Callable[[list[Any], Sources], None]] = {
-    PLAIN: _open_plain,
-    SEQUENCE: _open_sequences,
-    TABLE: _open_tables,
-    SUBCLASS: _open_subclasses,
-    BY_READER: _open_later,
-}
-
-
-# -- readers of our own ----------------------------------------------------------------------------
-
-
 def _table_subclass(base: Any, o: Any) -> tuple[int, Iterable[Any]]:
     """get_referents() hides the keys of a table that never had others than str."""
     count = base.__len__(o)
@@ -427,81 +414,14 @@ def _table_subclass(base: Any, o: Any) -> tuple[int, Iterable[Any]]:
     return 0, references
 
 
-def _suspended(o: Any) -> tuple[int, list[Any]]:
-    """From 3.14 the stack of a suspended frame has *borrowed* references, too.
-
-    get_referents() shows them, although nothing was counted. Each object once: too few at worst.
-    """
-    return 0, list({id(r): r for r in gc.get_referents(o)}.values())
+def _open_later(objects: list[Any], sources: Sources) -> None:
+    sources.append(Unread(objects))
 
 
-def _lru_cache(o: Any) -> tuple[int, Iterable[Any]]:
-    """Its links are held by its dict, which shows them, and by their list, which does not."""
-    references = gc.get_referents(o)
-    tables = [r for r in references if type(r) is dict]
-    for table in tables:
-        if type(next(iter(table.values()), None)) is _LINK:  # bounded: all of them are
-            return 0, chain(references, table.values())
-    return 0, references
-
-
-def _link_type() -> type:
-    remembered = functools.lru_cache(1)(lambda: None)
-    remembered()
-    tables = [r for r in gc.get_referents(remembered) if type(r) is dict and len(r) == 1]
-    return next((type(v) for table in tables for v in table.values()), types.NoneType)
-
-
-_LINK = _link_type()
-# From 3.14 it shows the bytes in it, and getsizeof() adds them as well.
-_BYTES_TWICE = any(type(r) is bytes for r in gc.get_referents(BytesIO(bytes(100))))
-
-
-def _ndarray(array_type: Any, o: Any) -> tuple[int, Iterable[Any]]:
-    """An ndarray shows neither its base nor the elements of an array of objects."""
-    references = gc.get_referents(o)  # the __dict__ of a subclass
-    base = array_type.base.__get__(o)
-    dtype = array_type.dtype.__get__(o)
-    if base is not None:
-        references.append(base)
-    elif dtype.hasobject:
-        # As the base class, or __array_finalize__ of a subclass may run. Not ravel(): that may be a
-        # copy, whose references are counted as well.
-        return 0, chain(references, *_elements(array_type.view(o, array_type), dtype))
-    return 0, references
-
-
-def _elements(array: Any, dtype: Any) -> list[Iterator[Any]]:
-    if dtype.names is None:
-        return [array.flat] if dtype.char == "O" else []
-    return [array[name].flat for name in dtype.names if dtype[name].char == "O"]
-
-
-def _index_engine(engine_type: Any, o: Any) -> tuple[int, list[Any]]:
-    """The hash table of a pandas index: its ``__sizeof__`` is not of C, and would not be run."""
-    size = engine_type.mapping.__get__(o).sizeof() if o.is_mapping_populated else 0
-    return size, gc.get_referents(o)
-
-
-def _object_engine(engine_type: Any, o: Any) -> tuple[int, list[Any]]:
-    """The hash table of an index of objects holds each of them, in C, and shows none."""
-    size, references = _index_engine(engine_type, o)
-    if o.is_mapping_populated and o.is_unique:
-        references += engine_type.values.__get__(o).tolist()
-    return size, references
-
-
-_NAMED: dict[str, Any] = {
-    "numpy.ndarray": _ndarray,
-    "pandas._libs.index.ObjectEngine": _object_engine,
-    "pandas._libs.index.IndexEngine": _index_engine,
+_OPENERS: dict[int, Callable[[list[Any], Sources], None]] = {
+    PLAIN: _open_plain,
+    SEQUENCE: _open_sequences,
+    TABLE: _open_tables,
+    SUBCLASS: _open_subclasses,
+    BY_READER: _open_later,
 }
-_NEVER_NAMED = {"logging.Logger", "logging.Handler"}
-_NAMES = {name.rpartition(".")[2] for name in (*_NAMED, *_NEVER_NAMED)}
-
-_lru_type: Any = functools._lru_cache_wrapper
-_readers[id(_lru_type)] = _lru_type, _lru_cache, True
-if _SINCE_14:
-    for _type in (types.GeneratorType, types.CoroutineType, types.AsyncGeneratorType):
-        _readers[id(_type)] = _type, _suspended, True
-    _readers[id(types.FrameType)] = types.FrameType, _suspended, True
