@@ -161,7 +161,10 @@ LARGE = {
 
 @pytest.mark.parametrize("name", LARGE)
 def test_no_step_is_long(name: str) -> None:
-    """The median of the five longest: a step that waits for the processor is not a long step."""
+    """The fifth longest: a step in which the processor was taken away is not a long step.
+
+    Beside other programs all of them take longer; then it is compared with the others.
+    """
     cache = {"x": LARGE[name]()}
     gc.collect()
     gc.disable()
@@ -177,7 +180,9 @@ def test_no_step_is_long(name: str) -> None:
     finally:
         gc.enable()
     assert result.complete
-    assert sorted(steps)[-5:][0] < 0.003 if len(steps) > 5 else max(steps) < 0.005
+    mean = sum(steps) / len(steps)
+    assert mean < 0.003
+    assert sorted(steps)[-5:][0] < max(0.003, 20 * mean) if len(steps) > 5 else max(steps) < 0.005
 
 
 def test_a_holder_with_a_million_entries_is_read_in_slices() -> None:
