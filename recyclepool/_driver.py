@@ -26,8 +26,8 @@ class Crew(Protocol):
         `lost` is what it died of, if that was not a task's error.
         """
 
-    def undoes_in_haste(self, worker: Worker) -> None:
-        """Its teardown begins, and it is not vacated yet. Told to others: this takes no time."""
+    def undoes_in_haste(self) -> None:
+        """The teardown of one begins that is not vacated yet. This takes no time."""
 
     def teardown_failed(self, worker: Worker, error: BaseException) -> None:
         """Its finalizer or another teardown raised."""
@@ -76,9 +76,10 @@ def drive(worker: Worker, crew: Crew) -> None:
         if worker.in_haste:  # its memory first: a successor would fill as much again meanwhile
             worker.vacated_at = monotonic()
             worker.undoing = True
-            crew.undoes_in_haste(worker)  # its teardown may take no longer than any
+            crew.undoes_in_haste()  # its teardown may take no longer than any
             _close(worker, crew)
-            crew.vacate(worker, lost)
+            if not worker.forked:
+                crew.vacate(worker, lost)
         else:
             crew.vacate(worker, lost)
             _close(worker, crew)

@@ -133,9 +133,12 @@ class Engine(Staff):
         """By its probe, or for the whole process: it owns too much."""
         self._order(self.replace_outgrown, worker, why, sample, before)
 
-    def undoes_in_haste(self, worker: Worker) -> None:
+    def leaves_in_haste(self, worker: Worker, why: str) -> None:
+        """By its probe: it has marked itself."""
+        self._orders.leave(self.retire_in_haste, worker, why)
+
+    def undoes_in_haste(self) -> None:
         """By the driver: see Crew."""
-        self._orders.leave(self.retire_in_haste, worker)
         if self.watchdog is not None:
             self.watchdog.come()
 
@@ -266,6 +269,7 @@ class Engine(Staff):
     def _close(self, dispatch: Dispatch, terminal: bool) -> None:
         if dispatch is self.dispatch or terminal:
             self._note_closing()
+            self.retire_outgrown()  # before nobody is due any more
             self.roster.close(terminal=terminal)
             dispatch = self.dispatch
             dispatch.closing = True

@@ -71,7 +71,7 @@ class Orders:
         guarded(self._carry_out, (verb, args))
 
     def leave(self, verb: Callable[..., None], *args: Any) -> None:
-        """Have verb(*args) carried out by another thread, which the caller calls after this."""
+        """Have verb(*args) carried out by another thread, which is called after this."""
         self._orders.append((verb, args))
 
     def _carry_out(self, order: _Order | None = None) -> None:

@@ -63,6 +63,9 @@ class Crew(Protocol):
     def outgrown(self, worker: Worker, why: str, sample: Sample, before: int) -> None:
         """It owns more than it may."""
 
+    def leaves_in_haste(self, worker: Worker, why: str) -> None:
+        """It takes no further task. Carried out when others have the time, or with its end."""
+
     def give_back(self) -> None:
         """It has let go of what it owned: have the system get it."""
 
@@ -341,21 +344,22 @@ class Probe:
         self._told = True
         worker.memory = _sample(found)._replace(largest=_roots(found))
         why, before = _why(worker.memory, int(rules.memory)), self._rss()
-        if at_once and not rules.report_only:
-            self._leave(why, worker.memory, before)
-        else:
+        if not at_once or rules.report_only:
             self._crew.outgrown(worker, why, worker.memory, before)
+        elif worker.leaving is None:
+            self._leave(why, worker.memory, before)
 
     def _leave(self, why: str, sample: Sample, before: int) -> None:
-        """Take no further task, and let go of everything first: `drive` tells of it.
+        """Take no further task, and let go of everything before the order to go is carried out.
 
-        An order would take long, while this worker grows on, or does what others have ordered: who
-        has the lock waits for the GIL between two steps, like anybody.
+        That may take long, while this worker would grow on, or do what others have ordered: who has
+        the lock waits for the GIL between two steps, like anybody. So it only leaves the order.
         """
         worker = self._worker
-        worker.why, worker.outgrown, worker.in_haste = why, (sample, before), True
-        worker.leaving = worker.leaving or Reason.MEMORY  # DISPATCH 7: mark, then take out
+        worker.outgrown, worker.in_haste = (sample, before), True
+        worker.leaving = Reason.MEMORY  # DISPATCH 7: mark, then take out
         worker.dispatch.rouse(worker)
+        self._crew.leaves_in_haste(worker, why)
 
     def _after_a_trim(self, found: Owned) -> Owned | None:
         """None: there is nothing to trim, or somebody changes it."""

@@ -33,6 +33,7 @@ MANY = 1_000  # slots: of more than that, those are counted that were held
 FAILED_STARTS = 5  # in a row, with nobody serving, break the pool
 
 _ORDER = list(State)
+RETIRING = State.RETIRING  # to ask for it may be a call: an interrupt could come
 
 
 class Roster:
@@ -290,9 +291,11 @@ class Roster:
     def retire(self, worker: Worker, reason: Reason) -> None:
         """THE way out: it takes no further task, and its slot is vacant."""
         if worker.state in ACTIVE:
+            count = self.recycles.get(reason, 0) + 1
             worker.reason = reason
-            self.recycles[reason] = self.recycles.get(reason, 0) + 1
-            self._move(worker, State.RETIRING)
+            # No call from here on, so no interrupt between: it is counted once.
+            worker.state = RETIRING
+            self.recycles[reason] = count
 
     def may_shrink(self) -> bool:
         """Is there a worker more than the pool keeps when there is nothing to do?"""

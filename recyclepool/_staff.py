@@ -332,13 +332,24 @@ class Staff:
     def replace_outgrown(self, worker: Worker, why: str, sample: Sample, before: int) -> None:
         """It owns too much, or most in a process that is too big."""
         self.make_due(worker, Reason.MEMORY, why)
-        if worker.due is Reason.MEMORY:
+        closing = self.roster.state is PoolState.CLOSING and not self.rules.report_only
+        if worker.due is Reason.MEMORY or closing:
             worker.outgrown = sample, before
+        if closing:
+            self.retire_now(worker, Reason.MEMORY, why)
 
-    def retire_in_haste(self, worker: Worker) -> None:
+    def retire_outgrown(self) -> None:
+        """The pool closes: nobody is replaced while he serves, and a drain may take long."""
+        for worker in self.roster.workers.copy():
+            if worker.due is Reason.MEMORY:
+                self.retire_now(worker, Reason.MEMORY)
+
+    def retire_in_haste(self, worker: Worker, why: str) -> None:
         """It has marked itself. Nobody takes its place before its teardown is over."""
-        self.make_due(worker, Reason.MEMORY, worker.why)
+        self.make_due(worker, Reason.MEMORY, why)
         self.retire_now(worker, Reason.MEMORY)
+        if worker.reason is Reason.MEMORY:
+            worker.why = why  # also if it was due for something else
 
     def note_too_low(self, worker: Worker, owned: int) -> None:
         """The limit is less than a first task leaves. Told once, until it is enough again."""

@@ -6,7 +6,7 @@ from contextvars import ContextVar
 
 import pytest
 from listening import Events
-from staging import WAIT, until
+from staging import WAIT, in_thread, until
 from weighing import (
     MIB,
     NEVER,
@@ -287,6 +287,49 @@ def test_no_task_is_lost_to_recycles(new_pool):
     stats = pool.stats()
     assert (stats.completed, stats.failed, stats.lost) == (200, 0, 0)
     assert recycles(pool) >= 3
+
+
+def closes(pool, hold, leaves=0):
+    """It closes while a task is held, which leaves so many MiB behind: the tasks that follow it."""
+    held = pool.submit(lambda: (hold(), keep(leaves)))
+    hold.wait_started()
+    later = [pool.submit(generation) for _ in range(3)]
+    closing = in_thread(pool.close)
+    until(lambda: pool._engine.dispatch.closing, "the close")
+    began = time.monotonic()
+    until(lambda: time.monotonic() - began > 0.05, "the time of its next look")
+    hold.release()
+    held.result(WAIT)
+    return later, closing
+
+
+def test_a_drain_keeps_the_limit(new_pool, new_hold, slowly):
+    """It may take long. Who is over the limit takes no other task of it."""
+    pool, events = used(new_pool, soon())
+    later, closing = closes(pool, new_hold(), leaves=12)
+    assert [each.result(WAIT) for each in later] == [2, 2, 2]
+    closing.result()
+    events.wait_for(WorkerRetired, reason=Reason.MEMORY)
+
+
+def test_a_drain_does_not_wait_for_the_successor_of_who_is_over_it(
+    new_pool, new_hold, slowly, starts
+):
+    pool, events = used(new_pool, soon(), initializer=starts)
+    do(pool, keep, 12)
+    events.wait_for(WorkerDue, reason=Reason.MEMORY)
+    later, closing = closes(pool, new_hold())
+    events.wait_for(WorkerRetired, reason=Reason.MEMORY)
+    starts.go.set()
+    assert [each.result(WAIT) for each in later] == [2, 2, 2]
+    closing.result()
+
+
+def test_report_only_lets_a_drain_go_on(new_pool, new_hold, slowly):
+    pool, _ = used(new_pool, soon(report_only=True))
+    later, closing = closes(pool, new_hold(), leaves=12)
+    assert [each.result(WAIT) for each in later] == [1, 1, 1]
+    closing.result()
 
 
 # ==== what is told ===============================================================================

@@ -54,6 +54,7 @@ def test_retire_is_interrupted(new_pool):
             if began(where):
                 worker.thread.join(PATIENCE)
                 assert not worker.thread.is_alive(), "it sleeps on"
+                assert pool.stats().recycles == {"tasks": 1}
             serves_on(pool)
 
         return lambda: engine.retire(worker, Reason.TASKS), check

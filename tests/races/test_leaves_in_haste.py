@@ -6,12 +6,15 @@
 4. The order is carried out some time: a successor comes, no task is lost, all is counted.
 """
 
+import os
 import threading
 
+import pytest
 from forcing import PATIENCE, serves_on, until, wait, workers
 
-from recyclepool import Limits, RecyclePool, per_worker
+from recyclepool import Limits, Reason, RecyclePool, WorkerRetired, per_worker
 from recyclepool._looks import Looks
+from recyclepool._probe import Probe
 
 MIB = 2**20
 LIMITS = Limits(memory=10 * MIB, memory_samples=1, sample_every=0.01, min_age=0, jitter=0)
@@ -88,6 +91,100 @@ def test_its_order_is_carried_out_while_its_teardown_hangs():
             serves_on(pool, 1)
     finally:
         hold.set()
+
+
+def retired(pool):
+    """The reasons and words of all who have gone."""
+    told = []
+    pool.subscribe(lambda e: isinstance(e, WorkerRetired) and told.append((e.reason, e.why)))
+    return told
+
+
+def test_a_restart_that_is_ordered_before_it():
+    """It is due for another reason when its order is carried out. It goes for its memory."""
+    torn_down, started, go = (threading.Event() for _ in range(3))
+
+    def grow():
+        started.set()
+        wait(go)
+        keep(40)
+
+    with watched(torn_down) as pool:
+        told = retired(pool)
+        pool.submit(grow)
+        wait(started)
+        with pool._engine._orders._lock:
+            restart = pool.recycle(0)
+            go.set()
+            wait(torn_down)
+        pool._engine.look()
+        restart.result(PATIENCE)
+        until(lambda: told, "its end")
+        ((reason, why),) = told
+        assert reason is Reason.MEMORY
+        assert why.startswith("memory: ")
+        assert "@per_worker kept" in why
+        serves_on(pool, 1)
+
+
+def test_a_restart_that_retires_it_as_it_is_looked_at(monkeypatch):
+    """It goes for that, and in no haste: its successor is there."""
+    torn_down, looked, go_on = (threading.Event() for _ in range(3))
+    judge = Probe._judge
+
+    def slowly(probe, found, *args):
+        if found.owned > 20 * MIB:
+            looked.set()
+            wait(go_on)
+        judge(probe, found, *args)
+
+    with watched(torn_down) as pool:
+        told, (worker,) = retired(pool), workers(pool)
+        monkeypatch.setattr(Probe, "_judge", slowly)
+        pool.submit(keep, 40).result(PATIENCE)
+        wait(looked)
+        restart = pool.recycle(0)
+        until(lambda: worker.leaving, "its successor")
+        go_on.set()
+        restart.result(PATIENCE)
+        until(lambda: told, "its end")
+        assert told == [(Reason.MANUAL, "recycle()")]
+        assert not worker.in_haste
+        serves_on(pool, 1)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_its_teardown_forks():
+    """Before its order is carried out. The child's copy of it is none of the child's workers."""
+    children, (heard, tell) = [], os.pipe()
+
+    class Forking(threading.Event):
+        def set(self):
+            if children:
+                return
+            child = os.fork()
+            if not child:
+                threading.Thread(target=report).start()  # and the copy goes on, to its end
+            children.append(child)
+
+    def report():
+        ended = worker.gate.lock.acquire(timeout=PATIENCE)
+        os.write(tell, f"{ended} {pool.stats().recycles}".encode())
+        os._exit(0)
+
+    with watched(Forking()) as pool:
+        (worker,) = workers(pool)
+        with pool._engine._orders._lock:
+            pool.submit(keep, 40).result(PATIENCE)
+            until(lambda: children, "the fork")
+        pool._engine.look()
+        assert os.read(heard, 100) == b"True {}"
+        os.waitpid(children[0], 0)
+        until(lambda: outgrown(pool), "its end")
+        serves_on(pool, 1)
+    os.close(heard)
+    os.close(tell)
 
 
 def test_a_sleeper_is_given_no_further_task(monkeypatch):
