@@ -159,30 +159,31 @@ LARGE = {
 }
 
 
-@pytest.mark.parametrize("name", LARGE)
-def test_no_step_is_long(name: str) -> None:
-    """The fifth longest: a step in which the processor was taken away is not a long step.
+def steps_of_look(cache: Any) -> list[float]:
+    """The seconds of processor time of each step of a look, but for the four longest.
 
-    Beside other programs all of them take longer; then it is compared with the others.
+    A step looks long in which the processor was taken away.
     """
-    cache = {"x": LARGE[name]()}
     gc.collect()
     gc.disable()
     try:
-        steps = []
+        steps, result = [], None
         work = Pass([Root("cache[{}]", cache)])
-        for _ in itertools.count():
+        while result is None:
             start = time.thread_time()
             result = work.run(seconds=0)
             steps.append(time.thread_time() - start)
-            if result is not None:
-                break
     finally:
         gc.enable()
     assert result.complete
-    mean = sum(steps) / len(steps)
-    assert mean < 0.003
-    assert sorted(steps)[-5:][0] < max(0.003, 20 * mean) if len(steps) > 5 else max(steps) < 0.005
+    return sorted(steps)[:-4] if len(steps) > 5 else steps
+
+
+@pytest.mark.parametrize("name", LARGE)
+def test_no_step_is_long(name: str) -> None:
+    """In one of three looks: beside other programs all steps of one may take longer."""
+    cache = {"x": LARGE[name]()}
+    assert any(max(steps_of_look(cache)) < 0.003 for _ in range(3))
 
 
 def test_a_holder_with_a_million_entries_is_read_in_slices() -> None:
