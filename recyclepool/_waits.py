@@ -116,7 +116,7 @@ class Rested(Wait):
         # The queue first: who has taken a task from it since is seen not to rest. (`queued` is
         # read before this is asked.)
         at_rest = not queued and all(
-            w.vacated or (not w.handed and w.resting) for w in roster.workers
+            w.vacated or w.undoing or (not w.handed and w.resting) for w in roster.workers
         )
         return 0 if at_rest else None
 

@@ -85,6 +85,7 @@ def test_its_order_is_carried_out_while_its_teardown_hangs():
             until(lambda: outgrown(pool), "its order")
             assert workers(pool) == [worker]
             assert not worker.vacated
+            assert pool.wait_idle(PATIENCE), "no task is queued, and none runs"
             hold.set()
             assert pool.submit(int, 7).result(PATIENCE) == 7
             until(lambda: worker not in workers(pool), "its end")
