@@ -700,6 +700,7 @@ def test_who_has_left_an_order_calls_its_thread(engine):
     (thread,) = engine.threads
     thread.run()  # it sleeps
     engine.watchdog.come()
+    assert not thread.sleep.lock.held, "it sleeps on"
     assert not engine.looks  # the caller has no time for it
     thread.run()
     assert engine.looks == 1
