@@ -15,7 +15,7 @@ __all__ = ["Track", "memory", "one_line", "returned", "saw_tooth", "size"]
 BLOCKS, SIGNS = " ▁▂▃▄▅▆▇█", " .:-=+*%#"  # nothing was read; then from little to much
 WIDTH = 60  # columns of the summary's saw-tooth
 MOST_RECYCLES, MOST_TRIMS = 8, 2  # of which the summary tells more than their number
-ROOT = 30  # columns of a root and its size
+COLUMNS, ROOT = 80, 26  # of a line; of a root and its size in the summary's table
 
 Point = tuple[float, int | None]  # seconds since the first; owned bytes, or not read yet
 
@@ -88,9 +88,10 @@ def one_line(stats: PoolStats) -> str:
 
 def returned(event: MemoryReturned) -> str:
     """That a worker was recycled, what it owned, and how the process changed: in one line."""
-    owned, root = format_size(event.owned_bytes), _root(event)
-    worker, change = f"worker {event.slot}.{event.generation}", _change(event.rss_delta)
-    return f"{worker} owned {owned}, largest {root}; process {change}"
+    owned = format_size(event.owned_bytes)
+    head = f"worker {event.slot}.{event.generation} owned {owned}, largest "
+    tail = f"; process {_change(event.rss_delta)}"
+    return f"{head}{_root(event, COLUMNS - len(head) - len(tail))}{tail}"
 
 
 def memory(track: Track, events: Iterable[Event], *, blocks: bool) -> str:
@@ -137,7 +138,7 @@ def _recycles(events: Sequence[Event]) -> list[str]:
         return ["recycles  none for memory"]
     lines = [
         f"recycles  {len(gone)} for memory. Below the noise a change of the process says nothing:",
-        f"  worker  tasks      owned  {'largest root':<{ROOT}}    process     noise",
+        f"  worker  tasks       owned  {'largest root':<{ROOT}}      process       noise",
     ]
     lines += [_recycle(e, told.get((e.slot, e.generation))) for e in gone[:MOST_RECYCLES]]
     more = len(gone) - MOST_RECYCLES
@@ -151,18 +152,18 @@ def _recycle(event: WorkerRetired, back: MemoryReturned | None) -> str:
         return f"{worker}  what came back was not measured before the end"
     owned, noise = format_size(back.owned_bytes), format_size(back.noise)
     change = _change(back.rss_delta)
-    return f"{worker}  {owned:>9}  {_root(back):<{ROOT}}  {change:>9}  {noise:>8}"
+    return f"{worker}  {owned:>10}  {_root(back, ROOT):<{ROOT}}  {change:>11}  {noise:>10}"
 
 
 def _change(size: int) -> str:
     return f"{'+' if size > 0 else ''}{format_size(size)}"
 
 
-def _root(event: MemoryReturned) -> str:
-    """The largest one, in ROOT columns."""
+def _root(event: MemoryReturned, columns: int) -> str:
+    """The largest one."""
     if not event.largest:
         return "not known"
     name, held = event.largest[0]
     held_text = format_size(held)
-    room = ROOT - len(held_text) - 1
+    room = columns - len(held_text) - 1
     return f"{name if len(name) <= room else f'{name[: room - 2]}..'} {held_text}"

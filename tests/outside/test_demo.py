@@ -296,6 +296,14 @@ def test_a_recycle_is_told_with_its_largest_root():
     assert returned(back(0, 3, 2, 0.25)).endswith("largest not known; process +256 KiB")
 
 
+@pytest.mark.parametrize("mib", [1.999, -1010.3 / 1024], ids=["MiB", "KiB"])
+def test_a_long_root_is_cut_to_the_line(mib):
+    event = back(123, 12, 1010.3 / 1024, mib, ("cache['" + "long" * 30 + "']", 1010.3 / 1024))
+    assert len(returned(event)) == 80
+    told = memory(SAW, [retired(123, 12, Reason.MEMORY), event], blocks=True).splitlines()
+    assert max(map(len, told)) <= 80
+
+
 def test_the_summary_of_what_memory_did():
     events = [
         CacheTrimmed("demo", 0.0, 2, 1, 6 * MIB, 3 * MIB),
@@ -311,8 +319,8 @@ def test_the_summary_of_what_memory_did():
         "trims     1, half of the cache was enough:",
         "          2.1 6 MiB -> 3 MiB",
         "recycles  2 for memory. Below the noise a change of the process says nothing:",
-        "  worker  tasks      owned  largest root                      process     noise",
-        "    0.1      31    4.5 MiB  cache['longlonglonglon.. 4 MiB   -4.2 MiB   512 KiB",
+        "  worker  tasks       owned  largest root                    process       noise",
+        "    0.1      31     4.5 MiB  cache['longlonglon.. 4 MiB     -4.2 MiB     512 KiB",
         "    1.12     31  what came back was not measured before the end",
     ]
 
