@@ -17,7 +17,9 @@ def register(kind: type[T], read: Callable[[T], tuple[int, Iterable[object]]]) -
     refers to, each as often as it holds it: also those that ``gc.get_referents`` shows.
     For a C type that keeps a buffer of its own: ``lambda image: (image.nbytes, ())``. It is called
     in the worker that holds the object, for subclasses of `kind` too, and again and again: it must
-    be fast, and change nothing. One that raises is taken to have said nothing.
+    be fast, and change nothing. Where no recycle helps, the largest containers of the program are
+    looked for: then on a thread of its own, while others use the object. One that raises is taken
+    to have said nothing.
 
     Raises TypeError if `kind` is no type, or `read` cannot be called. Any thread, at any time.
     """

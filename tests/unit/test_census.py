@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 
 import pytest
 
-from recyclepool import _census
+from recyclepool import _census, _referents, memory
 from recyclepool._census import Container, largest_containers
 
 MIB = 2**20
@@ -134,7 +134,7 @@ def test_weighs_each_shape(module: Module, shape: str) -> None:
 
 
 def test_reads_large_ones_bit_by_bit(module: Module) -> None:
-    many = 3 * _census.LARGE
+    many = 3 * _referents.LARGE
     shapes = {
         "LIST": [bytes(100) for _ in range(many)],
         "SET": {b"%0100d" % n for n in range(many)},
@@ -178,6 +178,14 @@ def test_knows_views_and_objects_of_numpy(module: Module) -> None:
     module(VIEWS=[numpy.zeros(FULL, "u1")[:5]], ARRAY=numpy.zeros(FULL, "u1"), OBJECTS=[objects])
     for name in ("VIEWS", "ARRAY", "OBJECTS"):
         assert weight(f"shop.store.{name}") == about(FULL)
+
+
+def test_registered_readers_are_asked(module: Module, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_referents, "_readers", _referents._readers.copy())
+    monkeypatch.setattr(_referents, "_kinds", {})
+    memory.register(Slotted, lambda thing: (FULL, [thing.data]))
+    module(THINGS=[Slotted(bytes(FULL)), Slotted(b"")])
+    assert weight("shop.store.THINGS") == about(3 * FULL)
 
 
 def test_what_is_shared_inside_counts_once(module: Module) -> None:
@@ -350,15 +358,15 @@ def test_without_time_each_is_still_looked_at(module: Module) -> None:
 
 
 def test_what_changes_meanwhile_is_a_lower_bound(module: Module) -> None:
-    thing = {n: bytes(100) for n in range(3 * _census.LARGE)}
+    thing = {n: bytes(100) for n in range(3 * _referents.LARGE)}
     module(THING=thing)
     census = _census._Census()
     census.gather()
     walk = next(walk for walk in census.walks if walk.name == "shop.store.THING")
-    assert walk.go_on(census._kinds, census._borders)
-    assert walk.go_on(census._kinds, census._borders)
+    assert walk.go_on(census._borders)
+    assert walk.go_on(census._borders)
     thing[-1] = b""
-    while walk.go_on(census._kinds, census._borders):
+    while walk.go_on(census._borders):
         pass
     assert walk.reading().is_lower_bound
     assert walk.reading().bytes > sys.getsizeof(thing)
