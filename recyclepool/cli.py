@@ -80,7 +80,7 @@ def _cron(args: argparse.Namespace) -> int:
         if schedule.interval is None:
             schedule = Schedule.cron(schedule.expression, tz=args.tz)
     except ValueError as error:
-        quotes = len(args.schedule) > 1 and "every" not in args.schedule
+        quotes = len(args.schedule) >= 5  # with names of files there may be more fields
         hint = " (put the expression in quotes: the shell reads * as names of files)"
         print(f"recyclepool cron: {error}{hint if quotes else ''}", file=sys.stderr)
         return 2
