@@ -24,12 +24,19 @@ Module = Callable[..., types.ModuleType]
 
 @pytest.fixture
 def module(monkeypatch: pytest.MonkeyPatch) -> Module:
-    """Have a module of the program, with these names in it."""
+    """Have a module of the program, with these names in it. The program has no others.
+
+    A census of all that the tests have imported takes a second.
+    """
+    program: set[str] = set()
+    is_skipped = _census._is_skipped
+    monkeypatch.setattr(_census, "_is_skipped", lambda n: n not in program or is_skipped(n))
 
     def make(name: str = "shop.store", **names: Any) -> types.ModuleType:
         made = types.ModuleType(name)
         made.__dict__.update(names)
         monkeypatch.setitem(sys.modules, name, made)
+        program.add(name)
         return made
 
     return make
@@ -69,6 +76,14 @@ def test_names_the_largest_first(module: Module) -> None:
     assert [one.name for one in found] == ["shop.store.ORDERS", "shop.users.SESSIONS"]
     assert [one.bytes for one in found] == [about(3 * FULL), about(2 * FULL)]
     assert len(largest_containers(count=1)) == 1
+
+
+def test_finds_what_a_real_program_holds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.modules[__name__], "PLANTED", blocks(10 * FULL), raising=False)
+    found = census()
+    assert found[f"{__name__}.PLANTED"].bytes == about(10 * FULL)
+    assert any(name.startswith(("pytest", "_pytest")) for name in found)
+    assert len(found) > 100
 
 
 class Point:
@@ -307,9 +322,11 @@ def test_lazy_modules_are_not_loaded(monkeypatch: pytest.MonkeyPatch, module: Mo
     lazy = type("Lazy", (types.ModuleType,), body)("lazy")
     types.ModuleType.__getattribute__(lazy, "__dict__")["KEPT"] = blocks()
     body["__class__"] = property(calls.trap("class"))
+    module("lazy")
     monkeypatch.setitem(sys.modules, "lazy", lazy)
-    monkeypatch.setitem(sys.modules, "proxy", type("Proxy", (), body)())  # type: ignore[arg-type]
-    monkeypatch.setitem(sys.modules, "none", None)  # type: ignore[arg-type]
+    for name, odd in (("proxy", type("Proxy", (), body)()), ("none", None)):
+        module(name)
+        monkeypatch.setitem(sys.modules, name, odd)  # type: ignore[arg-type]
     module("with_hook", __getattr__=calls.trap("hook"))
     assert weight("lazy.KEPT") == about(FULL)
     assert calls.seen == []
