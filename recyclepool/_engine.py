@@ -354,6 +354,7 @@ class Engine(Staff):
                 self._over.append(self.dispatch)
                 self.dispatch = self.new_dispatch()
             elif self.roster.state is PoolState.SHUTDOWN:
+                self._spare = None  # whose thread would seem to be forgotten: it never starts
                 self._over.append(self.dispatch)
         while self._over:
             ended = self._over[0].ended

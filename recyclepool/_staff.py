@@ -168,7 +168,13 @@ class Staff:
 
     def _make_worker(self) -> Worker:
         watch = self.watchdog if self._watches else None
-        return Worker(budget=self.settings.cache, last_task=self.rules.tasks, watch=watch)
+        worker = Worker(budget=self.settings.cache, last_task=self.rules.tasks, watch=watch)
+        worker.threads.append(self._make_thread(worker))
+        return worker
+
+    def _make_thread(self, worker: Worker) -> threading.Thread:
+        """It gets its name when it is started: `worker` may have no slot yet."""
+        return self.settings.new_thread(target=drive, args=(worker, self), daemon=daemons_allowed())
 
     def _jitter(self) -> float:
         from random import random  # for those who have a limit: it takes its time to import
@@ -177,11 +183,8 @@ class Staff:
 
     def launch(self, worker: Worker) -> None:
         """Start its thread. Broken off and done again it may get two: the first to board drives."""
-        settings = self.settings
-        name = f"{settings.thread_names}_{worker.slot}"
-        thread = settings.new_thread(
-            target=drive, args=(worker, self), name=name, daemon=daemons_allowed()
-        )
+        thread = worker.threads.pop() if worker.threads else self._make_thread(worker)
+        thread.name = f"{self.settings.thread_names}_{worker.slot}"
         if worker.thread is None:
             worker.thread = thread
         try:

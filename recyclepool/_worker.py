@@ -177,6 +177,7 @@ class Worker:
         "tasks",
         "teardowns",
         "thread",
+        "threads",
         "undoing",
         "vacated",
         "vacated_at",
@@ -203,6 +204,7 @@ class Worker:
         self.reported = -inf  # when the task started, or the idling, that report_only told of
         self.given_up: tuple[str | None, Any] = (None, None)  # its task and its stack, if abandoned
         self.backend: Any = None
+        self.threads: list[Any] = []  # made with it; taken out to be started, and never twice
         self.thread: Any = None
         # The worker's own thread's.
         self.wake = new_lock()  # released once for each time that it was taken out of the stack

@@ -653,6 +653,34 @@ def test_r20_an_idle_worker_has_no_wake_ups(new_pool):
     assert isinstance(late.exception(WAIT), TaskTimeoutError)
 
 
+# -- what is made ahead ---------------------------------------------------------------------------
+
+
+def test_a_successor_is_made_before_it_is_wanted(new_pool):
+    """From the second on: to recycle starts a thread that is there."""
+    made, at_start = [], []
+
+    class Thread(threading.Thread):
+        def __init__(self, *args, **kwargs):
+            made.append(self)
+            super().__init__(*args, **kwargs)
+
+    pool = new_pool(1, initializer=lambda: at_start.append(len(made)))
+    engine = pool._engine
+    engine.settings = engine.settings._replace(new_thread=Thread)
+    assert pool.recycle(0).result(WAIT) == 0
+    fill(pool, 1)
+    for recycled in range(1, 4):
+        assert pool.recycle(0).result(WAIT) == 1
+        until(lambda: engine._spare is not None)
+        assert len(made) == recycled + 2  # who came, and who will
+    assert at_start == [1, 2, 3, 4]
+    assert threading.current_thread() not in made
+    pool.shutdown()
+    assert engine._spare is None
+    assert [thread.is_alive() for thread in made if thread.ident is not None] == [False] * 4
+
+
 # -- garbage --------------------------------------------------------------------------------------
 
 
