@@ -323,5 +323,5 @@ class Relief:
         return (
             "no worker owns most of it, and no module: it is memory of native libraries, or "
             "results that callers keep. A worker that is a process would give all of it back "
-            '(backend="process")'
+            '(backend="process", which is to come)'
         )

@@ -73,6 +73,7 @@ class BackendFactory(Protocol):
 
 
 _BUILT_IN: dict[str, Callable[[], BackendFactory]] = {"thread": Thread}
+_TO_COME = ("interpreter", "process", "ray")
 
 
 def resolve(backend: "str | BackendFactory") -> "BackendFactory":
@@ -96,4 +97,5 @@ def resolve(backend: "str | BackendFactory") -> "BackendFactory":
     known = [*_BUILT_IN, *plugins]
     close = get_close_matches(backend, known, n=1)
     hint = f"did you mean {close[0]!r}?" if close else "known here: " + ", ".join(map(repr, known))
-    raise ValueError(f"backend={backend!r} is not known: {hint}")
+    state = "to come" if backend in _TO_COME else "not known"
+    raise ValueError(f"backend={backend!r} is {state}: {hint}")
