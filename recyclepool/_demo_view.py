@@ -238,9 +238,9 @@ def soft_restart(restart: Restart | None, story: Story) -> tuple[str, bool]:
     failed = restart.meanwhile("failed", "cancelled", "timed_out", "lost", "aborted")
     text = (
         f"{len(replaced)} of {len(due)} workers replaced in {restart.seconds:.2f} s "
-        f"({reasons(Counter(str(one.reason) for one in replaced))})"
-        f"{f', {others} more for memory' if others > 0 else ''};\n"
-        f"          meanwhile {done} tasks were completed, {failed} failed"
+        f"({reasons(Counter(str(one.reason) for one in replaced))});\n"
+        f"          {f'{others} more for memory; ' if others > 0 else ''}"
+        f"meanwhile {done} tasks were completed, {failed} failed"
     )
     right = 0 < len(due) == len(replaced) and 0 <= others <= len(outgrown) and not failed
     return text, right

@@ -247,7 +247,9 @@ class Probe:
         return Pass(roots_of(self._worker, locals_, self._context), budget, enough, cycles)
 
     def _saw(self, found: Owned, seconds: float, early: bool) -> None:
-        self._note_look(found, seconds)
+        # The same for both: a look comes `sample_every` after it, and then counts as another one.
+        now = monotonic()
+        self._note_look(found, seconds, now)
         self._budget = BUDGET
         if found.owned and self._rss() >= self._limit:  # it owns no more than the process takes
             # As many as it takes to prove that it is far over its limit, and some more.
@@ -255,11 +257,10 @@ class Probe:
             self._budget = int(min(max(objects, BUDGET), MOST))
         if found.stable:  # nobody changed it meanwhile
             self._worker.memory = _sample(found)
-            self._judge(found, monotonic(), early)
+            self._judge(found, now, early)
 
-    def _note_look(self, found: Owned, seconds: float) -> None:
-        now, tasks = monotonic(), self._worker.tasks
-        cost = self._shared(seconds)
+    def _note_look(self, found: Owned, seconds: float, now: float) -> None:
+        tasks, cost = self._worker.tasks, self._shared(seconds)
         self._looks.spend(now, cost)
         self._looks.saw(now, found.owned, tasks, self._cache_bytes(), self._rss(), cost / DUTY)
 
@@ -369,7 +370,7 @@ class Probe:
         again = self._pass(found.cyclic > 0, None).run()
         if again is None or not again.stable:
             return None
-        self._note_look(again, thread_time() - began)
+        self._note_look(again, thread_time() - began, monotonic())
         self._last = again.owned, monotonic()
         return again
 

@@ -24,7 +24,7 @@ from weighing import (
     used,
 )
 
-from recyclepool import Reason, _probe, _relief, current_worker
+from recyclepool import Reason, _looks, _probe, _relief, current_worker
 from recyclepool.events import (
     CacheTrimmed,
     MemoryLimitTooLow,
@@ -170,6 +170,24 @@ def test_so_many_readings_in_a_row(new_pool, monkeypatch, samples, found, looks)
         script.wait(n + 1)
     events.wait_for(WorkerDue)
     assert script.looks == looks
+
+
+def test_each_reading_counts_however_long_it_takes(new_pool, monkeypatch):
+    """What comes after a look, and before it is judged, brings the next one no nearer."""
+    saw, never = _looks.Looks.saw, threading.Event()
+
+    def slow(self, *args):
+        saw(self, *args)
+        if script.looks % 2:
+            never.wait(0.005)
+
+    monkeypatch.setattr(_looks.Looks, "saw", slow)
+    script = Script(monkeypatch, 10.1)
+    pool = new_pool(1, limits=soon(memory_samples=10))
+    events = Events(pool)
+    do(pool, int)
+    events.wait_for(WorkerDue)
+    assert script.looks == 10
 
 
 def test_readings_are_apart(new_pool, slowly):
