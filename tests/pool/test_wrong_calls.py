@@ -268,7 +268,7 @@ VALUES = [
     (
         "RecyclePool(backend='process')",
         ValueError,
-        "backend='process' is not known: known here: 'thread'",
+        "backend='process' is to come: known here: 'thread'",
     ),
     ("RecyclePool(name=5)", TypeError, "name=5: write a word, such as name='images'"),
     (

@@ -60,7 +60,6 @@ CONSTRUCTOR = [
         "backend='tread' is not known: did you mean 'thread'?",
     ),
     ({"backend": "gpu"}, ValueError, "backend='gpu' is not known: known here: 'thread'"),
-    ({"backend": "process"}, ValueError, "backend='process' is to come: known here: 'thread'"),
     (
         {"backend": backends.Thread},
         TypeError,
