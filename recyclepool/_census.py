@@ -21,7 +21,17 @@ from time import thread_time
 from types import FrameType, FunctionType, ModuleType, TracebackType
 from typing import Any, NamedTuple
 
-from recyclepool._referents import ATOM, STOP, Unread, form_of, read, read_slowly, take
+from recyclepool._referents import (
+    ATOM,
+    STOP,
+    Unread,
+    dict_of_module,
+    dict_of_type,
+    form_of,
+    read,
+    read_slowly,
+    take,
+)
 
 __all__ = ["Container", "largest_containers"]
 
@@ -30,10 +40,6 @@ MOST_OBJECTS = 300_000  # that are looked at for one of them
 FIRST_STEPS = 8
 LEAST_BLOCK = 2**16  # bytes from which on a text or an array at module level counts as well
 DEEPEST = 3  # classes within classes
-
-# C descriptors, and what they read of any module or type (CENSUS 1).
-_dict_of_module: Any = vars(ModuleType)["__dict__"].__get__
-_dict_of_type: Any = vars(type)["__dict__"].__get__
 
 
 class Container(NamedTuple):
@@ -140,7 +146,7 @@ class _Census:
             if type(name) is not str or (name.startswith("__") and name.endswith("__")):
                 continue
             if issubclass(type(value), type):
-                inside = _dict_of_type(value)
+                inside = dict_of_type(value)
                 home = inside.get("__module__")
                 new = id(value) not in self._classes
                 if depth and new and type(home) is str and home == module:
@@ -171,7 +177,7 @@ def _modules() -> list[tuple[str, dict[str, Any]]]:
     modules = []
     for name, module in dict.copy(known).items():
         if type(name) is str and issubclass(type(module), ModuleType):
-            names = _dict_of_module(module)
+            names = dict_of_module(module)
             if issubclass(type(names), dict):
                 modules.append((name, names))
     return modules
@@ -199,6 +205,6 @@ def _may_hold(value: Any) -> bool:
 
 def _leads_away(kind: type) -> bool:
     """Frames lead to everything; objects of this package to what its workers own."""
-    module = _dict_of_type(kind).get("__module__")
+    module = dict_of_type(kind).get("__module__")
     ours = type(module) is str and module.partition(".")[0] == "recyclepool"
     return ours or kind is FrameType or kind is TracebackType

@@ -41,7 +41,17 @@ from types import ModuleType
 from typing import Any, Final
 
 from recyclepool._holders import NOTHING, Holder, Owned, Root, Share
-from recyclepool._referents import ATOM, CHUNK, STOP, Unread, form_of, read, read_slowly, take
+from recyclepool._referents import (
+    ATOM,
+    CHUNK,
+    STOP,
+    Unread,
+    dict_of_module,
+    form_of,
+    read,
+    read_slowly,
+    take,
+)
 
 __all__ = ["SUPPORTED", "Holder", "Owned", "Pass", "Root", "Share", "largest"]
 
@@ -476,7 +486,6 @@ def _of_modules() -> set[int]:
     The first phase needs no such guard, for what the program holds is never entered. Without it
     the second would go from any function through the whole program.
     """
-    dict_of: Any = vars(ModuleType)["__dict__"].__get__
     modules = list(sys.modules.values())
-    ids = {id(dict_of(module)) for module in modules if issubclass(type(module), ModuleType)}
+    ids = {id(dict_of_module(module)) for module in modules if issubclass(type(module), ModuleType)}
     return ids | {id(sys.modules)}

@@ -370,8 +370,9 @@ class Probe:
         again = self._pass(found.cyclic > 0, None).run()
         if again is None or not again.stable:
             return None
-        self._note_look(again, thread_time() - began, monotonic())
-        self._last = again.owned, monotonic()
+        now = monotonic()
+        self._note_look(again, thread_time() - began, now)
+        self._last = again.owned, now
         return again
 
     def _trim(self) -> bool:

@@ -28,8 +28,8 @@ from typing import Any
 
 from recyclepool._readers import BUILTIN, BY_NAME, BYTES_TWICE, Reader
 
-__all__ = ["ATOM", "CHUNK", "STOP", "Reader", "Unread", "form_of", "never_enter", "read"]
-__all__ += ["read_slowly", "register", "take"]
+__all__ = ["ATOM", "CHUNK", "STOP", "Reader", "Unread", "dict_of_module", "dict_of_type"]
+__all__ += ["form_of", "never_enter", "read", "read_slowly", "register", "take"]
 
 Sources = list[Any]  # lists and iterators of references, and Unread objects
 
@@ -46,13 +46,13 @@ _HAVE_GC, _HEAP_TYPE, _MANAGED_DICT, _INLINE_VALUES = 1 << 14, 1 << 9, 1 << 4, 1
 _SINCE_13 = sys.version_info >= (3, 13)
 _SINCE_14 = sys.version_info >= (3, 14)
 
-# The parts of a type as `type` knows them, whatever its metaclass says.
+# The parts of a type as `type` knows them, whatever its metaclass says; a module's dict likewise.
 _mro_of = type.__dict__["__mro__"].__get__
-_dict_of = type.__dict__["__dict__"].__get__
+dict_of_type: Any = type.__dict__["__dict__"].__get__
 _flags_of = type.__dict__["__flags__"].__get__
 _name_of = type.__dict__["__name__"].__get__
 _module_of = type.__dict__["__module__"].__get__
-_module_dict: Any = vars(types.ModuleType)["__dict__"].__get__
+dict_of_module: Any = vars(types.ModuleType)["__dict__"].__get__
 
 
 class Unread(list[Any]):
@@ -239,7 +239,9 @@ def _learn(t: Any) -> Kind:
         kind.extra += 24  # room in the object for attributes, which a container has as well
     if kind.form == INSTANCE:
         kind.slots = sum(
-            type(part) is types.MemberDescriptorType for c in mro for part in _dict_of(c).values()
+            type(part) is types.MemberDescriptorType
+            for c in mro
+            for part in dict_of_type(c).values()
         )
     return kind
 
@@ -281,7 +283,7 @@ def _named(t: Any) -> str:
         if type(module_name) is not str:
             return ""
         module = sys.modules.get(module_name)
-        if issubclass(type(module), types.ModuleType) and _module_dict(module).get(name) is t:
+        if issubclass(type(module), types.ModuleType) and dict_of_module(module).get(name) is t:
             return f"{module_name}.{name}"
     except Exception:
         pass
@@ -290,7 +292,7 @@ def _named(t: Any) -> str:
 
 def _safe_sizeof(mro: tuple[Any, ...]) -> Any:
     """None where getsizeof() runs no Python code, or else the method of C that it should run."""
-    found = [part for c in mro if (part := _dict_of(c).get("__sizeof__")) is not None]
+    found = [part for c in mro if (part := dict_of_type(c).get("__sizeof__")) is not None]
     for part in found:
         if type(part) is types.MethodDescriptorType and any(part.__objclass__ is c for c in mro):
             return None if part is found[0] else part
@@ -392,7 +394,7 @@ def _of_subclass(base: Any, o: Any) -> Iterable[Any]:
 def _attributes(o: Any) -> list[Any]:
     """The ``__dict__`` of a large container; what its slots hold is missed."""
     for c in _mro_of(type(o)):
-        part = _dict_of(c).get("__dict__")
+        part = dict_of_type(c).get("__dict__")
         if type(part) is types.GetSetDescriptorType:
             return [part.__get__(o)]
     return []

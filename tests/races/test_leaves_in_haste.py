@@ -29,6 +29,13 @@ def keep(count):
     kept().append(bytearray(b"x") * (count * MIB))
 
 
+def grow(started, go):
+    """A task, after which its worker is far over its limit."""
+    started.set()
+    wait(go)
+    keep(40)
+
+
 def watched(torn_down):
     """A pool of one worker, which has been looked at."""
     pool = RecyclePool(1, limits=LIMITS, finalizer=torn_down.set)
@@ -44,14 +51,8 @@ def outgrown(pool):
 
 def test_it_does_not_wait_for_its_order():
     torn_down, started, go = (threading.Event() for _ in range(3))
-
-    def grow():
-        started.set()
-        wait(go)
-        keep(40)
-
     with watched(torn_down) as pool:
-        task = pool.submit(grow)
+        task = pool.submit(grow, started, go)
         wait(started)
         with pool._engine._orders._lock:
             later = [pool.submit(int, n) for n in range(3)]
@@ -104,15 +105,9 @@ def retired(pool):
 def test_a_restart_that_is_ordered_before_it():
     """It is due for another reason when its order is carried out. It goes for its memory."""
     torn_down, started, go = (threading.Event() for _ in range(3))
-
-    def grow():
-        started.set()
-        wait(go)
-        keep(40)
-
     with watched(torn_down) as pool:
         told = retired(pool)
-        pool.submit(grow)
+        pool.submit(grow, started, go)
         wait(started)
         with pool._engine._orders._lock:
             restart = pool.recycle(0)
