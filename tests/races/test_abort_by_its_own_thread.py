@@ -5,10 +5,12 @@
    (A destroy() would give the order again and again, and might be the one to carry it out.)
 3. The task's thread does that order too: it is to abort the task that it runs itself. It is in the
    pool's code, so it only leaves the wish, and carries the order out to its end.
-4. The task comes out of submit(), and raises there.
+4. The task comes out of submit(), and raises there: as the gate is given back. Amid the order it
+   would break that off, again and again, until somebody else happens to carry it out.
 """
 
 import threading
+from traceback import extract_tb
 
 from forcing import PATIENCE, Elsewhere, Spied, once, until, wait
 
@@ -32,7 +34,8 @@ def test_it_surfaces_on_the_way_out(new_pool):
         try:
             pool.submit(int)
         except BaseException as error:
-            raised.append(type(error))
+            where = extract_tb(error.__traceback__)[-1].name
+            raised.append((type(error), where, error.__context__))
             raise
 
     future = pool.submit(parent)
@@ -44,7 +47,7 @@ def test_it_surfaces_on_the_way_out(new_pool):
     go_on.set()
     assert isinstance(future.exception(PATIENCE), TaskAbortedError)
     assert aborted.ended.wait(PATIENCE)
-    assert raised == [TaskAbort]
+    assert raised == [(TaskAbort, "surrender", None)]  # once, and nothing was broken off by it
     assert pool.stats().aborted == 1
     assert not pool.stats().abandoned
     assert pool.submit(int).result(PATIENCE) == 0
