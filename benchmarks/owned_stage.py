@@ -99,10 +99,3 @@ def case(
         return build
 
     return add
-
-
-def all_cases() -> list[Case]:
-    """Those that can run here."""
-    from . import owned_cases, owned_shared  # noqa: F401
-
-    return [case for case in CASES if case.possible]

@@ -5,7 +5,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from benchmarks.owned_stage import Case, all_cases, measure
+from benchmarks.accuracy import all_cases
+from benchmarks.owned_stage import Case, measure
 from recyclepool._owned import SUPPORTED
 
 pytestmark = pytest.mark.skipif(not SUPPORTED, reason="free-threaded: nothing can be proven")
