@@ -7,17 +7,20 @@ other threads use them. So:
    (`_referents`), modules and classes through the C descriptors of `ModuleType` and `type`. No
    __getattr__ of a lazy module (it would import), no property, no metaclass. Objects and types are
    told apart by id, and `issubclass` is asked of `type(x)`, as `isinstance` asks `x.__class__`.
-2. What changes meanwhile costs an exception within one step of one walk, whose reading is a lower
-   bound from then on.
-3. A walk holds what it is about to look at, for a moment. If that was the last reference, the
-   object is finalised here. No walk can avoid that.
+2. Containers grow meanwhile: those most of all that are looked for. What one refers to is copied
+   in one C call, in which no other thread runs. If a step raises all the same, what it was about
+   to read is left out: the reading is a lower bound from then on.
+3. A walk holds what it is going to look at. If that was the last reference, the object is finalised
+   here. No walk can avoid that.
 4. A container that has a name of its own is not entered from another one: its bytes are its own.
    What two of them share without a name counts for both.
 """
 
 import gc
+import operator
 import sys
-from time import thread_time
+from itertools import islice, repeat
+from time import monotonic, thread_time
 from types import FrameType, FunctionType, ModuleType, TracebackType
 from typing import Any, NamedTuple
 
@@ -36,6 +39,7 @@ from recyclepool._referents import (
 __all__ = ["Container", "largest_containers"]
 
 SECONDS = 0.4  # of CPU, for all of them together
+PATIENCE = 5.0  # seconds for all of them, in which a reader may wait
 MOST_OBJECTS = 300_000  # that are looked at for one of them
 FIRST_STEPS = 8
 LEAST_BLOCK = 2**16  # bytes from which on a text or an array at module level counts as well
@@ -56,13 +60,13 @@ def largest_containers(count: int = 3, seconds: float = SECONDS) -> list[Contain
     Also functions that keep something (a cache in a closure, an lru_cache), instances, and single
     objects of 64 KiB or more. Not what the standard library and this package have. It takes about
     `seconds` of this thread's CPU; who was not done then, or had too many objects, is a lower
-    bound. Other threads run meanwhile. Never raises.
+    bound. Other threads run meanwhile. Never raises; the thread is the pool's own.
     """
     census = _Census()
     try:
         census.gather()
-        census.run(thread_time() + seconds)
-    except Exception:  # no memory, most likely: what is known by then is told
+        census.run(seconds)
+    except BaseException:  # no memory, most likely: what is known by then is told
         pass
     found = [walk.reading() for walk in census.walks if walk.size]
     return sorted(found, key=lambda container: (-container.bytes, container.name))[:count]
@@ -91,9 +95,10 @@ class _Walk:
         try:
             if type(sources[-1]) is Unread:
                 self.size += read_slowly(sources)
+                self._copy(rest)
             else:
                 self._look_at(take(sources), borders)
-        except Exception:  # it changed meanwhile (CENSUS 2), and would raise again
+        except BaseException:  # what a reader raises, too
             self.is_lower_bound = True
             del sources[rest:]
         if len(self.seen) > MOST_OBJECTS:
@@ -113,7 +118,16 @@ class _Walk:
             objects = [o for o in objects if id(type(o)) not in away]
         if id(FunctionType) in kinds:
             objects = self._enter_functions(objects)
+        known = len(self.sources)
         self.size += read(objects, self.sources)
+        self._copy(known)
+
+    def _copy(self, known: int) -> None:
+        """What is new in the sources refers to containers that may change (CENSUS 2)."""
+        for at, source in enumerate(self.sources[known:], known):
+            if not isinstance(source, list):
+                copied = self.sources[at] = list(islice(source, MOST_OBJECTS))
+                self.is_lower_bound |= len(copied) == MOST_OBJECTS
 
     def _enter_functions(self, objects: list[Any]) -> list[Any]:
         """But not what is around them. Returns the other objects."""
@@ -156,17 +170,23 @@ class _Census:
                 self._borders.add(id(value))
                 self.walks.append(_Walk(f"{prefix}.{name}", value))
 
-    def run(self, deadline: float) -> None:
+    def run(self, seconds: float) -> None:
         """All by turns, so that a huge one does not hide the rest. The first turn is whole.
 
         The first steps show the entries of the container, and mostly all that it reaches.
         """
-        borders = self._borders
+        borders, began, end = self._borders, thread_time(), monotonic() + PATIENCE
         ahead = [
-            walk for walk in self.walks if all(walk.go_on(borders) for _ in range(FIRST_STEPS))
+            walk
+            for walk in self.walks
+            if all(monotonic() < end and walk.go_on(borders) for _ in range(FIRST_STEPS))
         ]
-        while ahead and thread_time() < deadline:
-            ahead = [walk for walk in ahead if thread_time() >= deadline or walk.go_on(borders)]
+
+        def is_over() -> bool:
+            return thread_time() - began >= seconds or monotonic() >= end
+
+        while ahead and not is_over():
+            ahead = [walk for walk in ahead if is_over() or walk.go_on(borders)]
 
 
 def _modules() -> list[tuple[str, dict[str, Any]]]:
@@ -192,7 +212,9 @@ def _is_skipped(module: str) -> bool:
 def _is_likely_importer(module: tuple[str, dict[str, Any]]) -> int:
     """Programs import from modules, and packages from what is in them: the others first."""
     name, names = module
-    return 2 if name in ("__main__", "__mp_main__") else int(dict.__contains__(names, "__path__"))
+    if name in ("__main__", "__mp_main__"):
+        return 2
+    return int(any(map(operator.is_, names, repeat("__path__"))))  # no foreign key's __eq__ runs
 
 
 def _may_hold(value: Any) -> bool:

@@ -388,7 +388,12 @@ def _open_subclasses(objects: list[Any], sources: Sources) -> None:
 def _of_subclass(base: Any, o: Any) -> Iterable[Any]:
     if base.__len__(o) <= LARGE:
         return gc.get_referents(o)
-    return chain(_attributes(o), base.__iter__(o))
+    return chain(_attributes(o), _entries(base, o))
+
+
+def _entries(base: Any, o: Any, times: int = 1) -> Iterable[Any]:
+    """The iterators are made by whoever asks for an entry: until then `o` may change."""
+    return chain.from_iterable(map(base.__iter__, repeat(o, times)))
 
 
 def _attributes(o: Any) -> list[Any]:
@@ -405,8 +410,7 @@ def _table_subclass(base: Any, o: Any) -> tuple[int, Iterable[Any]]:
     count = base.__len__(o)
     of_list = 1 if base is dict and issubclass(type(o), OrderedDict) else 0  # its list has the keys
     if count > LARGE:
-        keys = [base.__iter__(o) for _ in range(1 + of_list)]
-        return 0, chain(_attributes(o), base.values(o), *keys)
+        return 0, chain(_attributes(o), base.values(o), _entries(base, o, 1 + of_list))
     references = gc.get_referents(o)
     key = next(base.__iter__(o), None)
     if type(key) is str:

@@ -146,7 +146,7 @@ class Relief:
                 self._measure()
             if self._watches:
                 self._look()
-        except Exception as error:
+        except BaseException as error:  # nobody else would end a pause
             if not self._failed:
                 self._failed = True
                 news = self._engine.news
@@ -277,8 +277,10 @@ class Relief:
             sample = step.worker.memory or Sample("owned", 0, time(), True)
             engine.outgrown(step.worker, self._why(step, rss), sample, rss)
         elif act is Act.TELL:
+            # The cause first: to find it takes a while, and none but this thread ends the pause.
+            cause = self._cause(rss)
             engine.order(engine.pause_dispatch)
-            self._tell(rss, paused=True)
+            self._tell(rss, cause, paused=True)
         elif act is Act.RESUME and engine.paused is not None:  # an end may have resumed it
             engine.order(engine.resume_dispatch)
             engine.order(engine.news.relieved, rss, int(self._pressure.limit))
@@ -294,12 +296,12 @@ class Relief:
         """Once, until it is below the limit."""
         pressure = self._pressure
         if rss > pressure.limit and not pressure.told:
-            self._tell(rss, paused=False)
+            self._tell(rss, self._cause(rss), paused=False)
         pressure.told = rss > pressure.limit
 
-    def _tell(self, rss: int, *, paused: bool) -> None:
+    def _tell(self, rss: int, cause: str, *, paused: bool) -> None:
         news, limit = self._engine.news, int(self._pressure.limit)
-        self._engine.order(news.pressure, rss, limit, self._cause(rss), paused)
+        self._engine.order(news.pressure, rss, limit, cause, paused)
 
     def _cause(self, rss: int) -> str:
         """Of a growth against which recycles do not help."""
@@ -316,12 +318,22 @@ class Relief:
                 f"fragmentation: the {owned} that the last worker owned were freed, and stay with "
                 f"the process. Python can use them again, the system cannot"
             )
-        for name, size, is_bound in largest_containers():
+        containers = largest_containers()
+        for name, size, is_bound in containers:
             if size >= grown / 4:
                 bound = "at least " if is_bound else ""
                 return f"{name} holds {bound}{format_size(size)}: no recycle of a worker frees that"
+        # Of many small objects only the first are counted.
+        module = "and no module: it is"
+        for name, size, is_bound in containers:
+            if is_bound:
+                module = (
+                    f"but {name} holds at least {format_size(size)}, and was not counted to its "
+                    f"end. It is that, or it is"
+                )
+                break
         return (
-            "no worker owns most of it, and no module: it is memory of native libraries, or "
-            "results that callers keep. A worker that is a process would give all of it back "
+            f"no worker owns most of it, {module} memory of native libraries, or results that "
+            "callers keep. A worker that is a process would give native memory back "
             '(backend="process", which is to come)'
         )

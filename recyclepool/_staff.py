@@ -114,7 +114,8 @@ class Staff:
         self.paused: Flag | None = None  # dispatch waits for it: the process is too big
         self.relief: Relief | None = self.new_relief() if rules.weighs else None
         self.forecasts: Forecasts  # with the relief
-        self._spare: Worker | None = None  # made ahead: nobody waits for it then
+        # Made ahead: nobody waits for it then. The worker does not hold its thread, which holds it.
+        self._spare: tuple[Worker, threading.Thread] | None = None
         self._restart = Restart(-inf)  # the last of all workers
         if settings.schedules or rules != Rules(tasks=rules.tasks, surge=rules.surge):
             self.need_watchdog()
@@ -161,16 +162,16 @@ class Staff:
 
     def _new_worker(self, slot: int, generation: int) -> Worker:
         settings = self.settings
-        worker, self._spare = self._spare or self._make_worker(), None
+        (worker, thread), self._spare = self._spare or self._make_worker(), None
+        worker.threads.append(thread)
         worker.take_slot(slot, generation, self.dispatch, settings.clock())
+        worker.watch = self.watchdog if self._watches else None  # not the one from before a fork
         worker.backend = settings.backend(worker, self._hooks)
         return worker
 
-    def _make_worker(self) -> Worker:
-        watch = self.watchdog if self._watches else None
-        worker = Worker(budget=self.settings.cache, last_task=self.rules.tasks, watch=watch)
-        worker.threads.append(self._make_thread(worker))
-        return worker
+    def _make_worker(self) -> tuple[Worker, threading.Thread]:
+        worker = Worker(budget=self.settings.cache, last_task=self.rules.tasks)
+        return worker, self._make_thread(worker)
 
     def _make_thread(self, worker: Worker) -> threading.Thread:
         """It gets its name when it is started: `worker` may have no slot yet."""

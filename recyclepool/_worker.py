@@ -187,7 +187,8 @@ class Worker:
         "why",
     )
 
-    def __init__(self, *, budget: int = 0, last_task: int = 0, watch: Any = None) -> None:
+    def __init__(self, *, budget: int = 0, last_task: int = 0) -> None:
+        self.slot = self.generation = -1  # it has none yet
         # The roster's: one thread at a time.
         self.state = State.STARTING
         self.reason: Reason | None = None  # why it retired
@@ -204,7 +205,7 @@ class Worker:
         self.reported = -inf  # when the task started, or the idling, that report_only told of
         self.given_up: tuple[str | None, Any] = (None, None)  # its task and its stack, if abandoned
         self.backend: Any = None
-        self.threads: list[Any] = []  # made with it; taken out to be started, and never twice
+        self.threads: list[Any] = []  # made for it; taken out to be started, and never twice
         self.thread: Any = None
         # The worker's own thread's.
         self.wake = new_lock()  # released once for each time that it was taken out of the stack
@@ -212,7 +213,7 @@ class Worker:
         self.admission = new_lock()  # released when it may serve, or is to go
         self.admission.acquire()
         self.gate = Gate()
-        self.watch = watch  # the watchdog that is to know when it has something to do, or None
+        self.watch: Any = None  # the watchdog that is to know when it has something to do
         self.stopping = Flag()
         self.tally = Tally()
         self.budget = budget  # of its cache, in bytes

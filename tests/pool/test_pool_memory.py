@@ -11,6 +11,7 @@ from squeezing import (
     LIMIT,
     MB,
     Tasks,
+    go_on,
     kept,
     memory_threads,
     new_limited,
@@ -29,11 +30,13 @@ from recyclepool import (
     MemoryReturned,
     Reason,
     RecyclePool,
+    WatchdogFailed,
     WorkerDue,
     WorkerRetired,
     _host_memory,
     _relief,
 )
+from recyclepool._census import Container
 
 GROWN: list[bytes] = []
 
@@ -148,6 +151,50 @@ def test_a_list_of_a_module_is_named(new_limited, process, monkeypatch):
     (told,) = events.wait_for(MemoryPressure)
     assert told.cause.startswith(f"{__name__}.GROWN holds ")
     assert told.cause.endswith(": no recycle of a worker frees that")
+
+
+def test_what_was_not_counted_to_its_end_may_be_it(new_limited, process, monkeypatch):
+    found = [Container("a.SMALL", MB, False), Container("b.MANY", MB, True)]
+    monkeypatch.setattr(_relief, "largest_containers", lambda: found)
+    pool, events = new_limited(1)
+    assert pool.submit(where).result(WAIT) == 0
+    process.others = FLOOD
+    (told,) = events.wait_for(MemoryPressure)
+    assert "but b.MANY holds at least 976.6 KiB, and was not counted to its end" in told.cause
+
+
+def test_tasks_run_while_it_is_looked_for(new_limited, process, monkeypatch):
+    """A registered reader may wait for what a task does."""
+    ran = []
+
+    def search():
+        ran.append(pool.submit(where).result(WAIT))
+        return []
+
+    monkeypatch.setattr(_relief, "largest_containers", search)
+    pool, events = new_limited(1)
+    assert pool.submit(where).result(WAIT) == 0
+    pause(pool, process, events)
+    assert ran == [0]
+    go_on(pool, process, events)
+
+
+@pytest.mark.parametrize("error", [MemoryError, SystemExit, KeyboardInterrupt])
+def test_whatever_the_search_raises_the_thread_goes_on(new_limited, process, monkeypatch, error):
+    def search():
+        raise error("a test")
+
+    monkeypatch.setattr(_relief, "largest_containers", search)
+    pool, events = new_limited(1)
+    assert pool.submit(where).result(WAIT) == 0
+    process.others = FLOOD
+    (told,) = events.wait_for(WatchdogFailed)
+    assert error.__name__ in told.error
+    assert not pool.stats().paused
+    process.others = BASE
+    relief = pool._engine.relief
+    until(lambda: relief.sample.bytes < LIMIT, "a look")
+    assert pool.submit(where).result(WAIT) == 0
 
 
 def test_what_was_freed_and_stays_is_fragmentation(new_limited, process):

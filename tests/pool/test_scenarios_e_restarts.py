@@ -681,6 +681,26 @@ def test_a_successor_is_made_before_it_is_wanted(new_pool):
     assert sum(thread.ident is not None for thread in made) == 4
 
 
+def test_what_was_made_ahead_goes_with_the_pool(new_pool):
+    """At once, and not when garbage is collected."""
+    pool = new_pool(1)
+    engine = pool._engine
+    for _ in range(2):
+        assert pool.recycle(0).result(WAIT) in (0, 1)
+        fill(pool, 1)
+    until(lambda: engine._spare is not None)
+    worker, thread = engine._spare
+    assert repr(worker) == "<Worker -1.-1 starting>"  # whoever looks at all objects sees it
+    gone = weakref.ref(thread)
+    del worker, thread
+    gc.disable()
+    try:
+        pool.shutdown()
+        assert gone() is None
+    finally:
+        gc.enable()
+
+
 # -- garbage --------------------------------------------------------------------------------------
 
 

@@ -16,7 +16,7 @@ import traceback
 import pytest
 from forcing import PATIENCE, Rigged, Spied, serves_on, wait, with_idle, workers
 
-from recyclepool import Limits, PoolState, WorkerLostError
+from recyclepool import Limits, PoolState, TaskTimeoutError, WorkerLostError
 
 pytestmark = [
     pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork"),
@@ -265,6 +265,21 @@ def test_while_a_worker_holds_the_lock_of_the_future_that_it_settles(new_pool):
     assert not wrong
     assert future.result(PATIENCE)
     serves_on(pool)
+
+
+def test_as_a_successor_is_made_ahead(new_pool):
+    """The thread that made it goes on in the child, and keeps it: it was made with the parent's."""
+    pool = new_pool(1, limits=Limits(hang=0.5, grace=0.1))
+    engine = pool._engine
+    made = engine._make_worker()
+
+    def in_child():
+        engine._spare = made
+        stuck = pool.submit(threading.Event().wait)
+        assert isinstance(stuck.exception(PATIENCE), TaskTimeoutError)
+
+    assert fork_and(in_child) == ""
+    assert pool.submit(int).result(PATIENCE) == 0
 
 
 @pytest.mark.xfail(strict=True, reason="known: see docs/architecture.md, Exit and fork")

@@ -42,6 +42,20 @@ def module(monkeypatch: pytest.MonkeyPatch) -> Module:
     return make
 
 
+class Read:
+    """Objects of a library that has taught the pool to read them."""
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+
+
+@pytest.fixture
+def read_by(monkeypatch: pytest.MonkeyPatch) -> Callable[[Any], None]:
+    monkeypatch.setattr(_referents, "_readers", _referents._readers.copy())
+    monkeypatch.setattr(_referents, "_kinds", {})
+    return lambda read: memory.register(Read, read)
+
+
 def blocks(size: int = FULL, each: int = 10_000) -> list[bytes]:
     return [bytes(each) for _ in range(size // each)]
 
@@ -195,11 +209,9 @@ def test_knows_views_and_objects_of_numpy(module: Module) -> None:
         assert weight(f"shop.store.{name}") == about(FULL)
 
 
-def test_registered_readers_are_asked(module: Module, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_referents, "_readers", _referents._readers.copy())
-    monkeypatch.setattr(_referents, "_kinds", {})
-    memory.register(Slotted, lambda thing: (FULL, [thing.data]))
-    module(THINGS=[Slotted(bytes(FULL)), Slotted(b"")])
+def test_registered_readers_are_asked(module: Module, read_by: Callable[[Any], None]) -> None:
+    read_by(lambda thing: (FULL, [thing.data]))
+    module(THINGS=[Read(bytes(FULL)), Read(b"")])
     assert weight("shop.store.THINGS") == about(3 * FULL)
 
 
@@ -374,19 +386,80 @@ def test_without_time_each_is_still_looked_at(module: Module) -> None:
     assert big.bytes == about(FULL)
 
 
-def test_what_changes_meanwhile_is_a_lower_bound(module: Module) -> None:
-    thing = {n: bytes(100) for n in range(3 * _referents.LARGE)}
-    module(THING=thing)
+def remember_in(keys: list[int]) -> Any:
+    remembered = functools.lru_cache(None)(lambda key: bytes(100))
+    for key in keys:
+        remembered(key)
+    return remembered
+
+
+MANY = list(range(3 * _referents.LARGE))
+GROWING: dict[str, tuple[Any, Callable[[Any], object]]] = {
+    "dict": (lambda: {n: bytes(100) for n in MANY}, lambda it: it.update({-len(it): b""})),
+    "dict of str": (
+        lambda: {str(n): bytes(100) for n in MANY},
+        lambda it: it.update({f"-{len(it)}": b""}),
+    ),
+    "set": (lambda: {b"%0100d" % n for n in MANY}, lambda it: it.add(len(it))),
+    "deque": (lambda: collections.deque(bytes(100) for _ in MANY), lambda it: it.append(b"")),
+    "ordered": (
+        lambda: collections.OrderedDict((n, bytes(100)) for n in MANY),
+        lambda it: it.update({-len(it): b""}),
+    ),
+    "own set": (
+        lambda: type("Own", (set,), {})(b"%0100d" % n for n in MANY),
+        lambda it: it.add(len(it)),
+    ),
+    "lru_cache": (lambda: remember_in(MANY), lambda it: it(-it.cache_info().currsize)),
+}
+
+
+@pytest.mark.parametrize("kind", GROWING)
+def test_what_grows_meanwhile_is_counted(module: Module, kind: str) -> None:
+    make, grow = GROWING[kind]
+    module(THING=make())
+    before = weight("shop.store.THING")
     census = _census._Census()
     census.gather()
-    walk = next(walk for walk in census.walks if walk.name == "shop.store.THING")
-    assert walk.go_on(census._borders)
-    assert walk.go_on(census._borders)
-    thing[-1] = b""
+    (walk,) = census.walks
+    steps = 0
     while walk.go_on(census._borders):
-        pass
-    assert walk.reading().is_lower_bound
-    assert walk.reading().bytes > sys.getsizeof(thing)
+        grow(sys.modules["shop.store"].THING)
+        steps += 1
+    assert steps > 10
+    assert not walk.reading().is_lower_bound
+    assert walk.reading().bytes == pytest.approx(before, rel=0.01)
+
+
+def test_an_interrupt_of_a_reader_costs_its_step(
+    module: Module, read_by: Callable[[Any], None]
+) -> None:
+    def read(_: object) -> Any:
+        raise KeyboardInterrupt
+
+    read_by(read)
+    module(THINGS=[Read(b"") for _ in range(100)], LATER=blocks())
+    said = census()
+    assert said["shop.store.THINGS"].is_lower_bound
+    assert weight("shop.store.LATER", said) == about(FULL)
+
+
+def test_a_reader_that_waits_ends_it(
+    module: Module, read_by: Callable[[Any], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [0.0]
+
+    def read(_: object) -> tuple[int, tuple[()]]:
+        now[0] += 1
+        return 1, ()
+
+    read_by(read)
+    monkeypatch.setattr(_census, "monotonic", lambda: now[0])
+    module(THINGS=[Read(b"") for _ in range(1000)], LATER=blocks())
+    said = census()
+    assert said["shop.store.THINGS"].is_lower_bound
+    assert now[0] <= _census.PATIENCE + _referents.SLOW_CHUNK
+    assert "shop.store.LATER" not in said  # as nothing is known of it
 
 
 def test_programs_that_change_all_the_time(module: Module) -> None:
@@ -423,6 +496,18 @@ def test_odd_names_do_no_harm(module: Module) -> None:
     made.__dict__["KEPT"] = blocks()
     assert weight("shop.store.KEPT") == about(FULL)
     assert calls.seen == []
+
+
+def test_an_odd_name_like_that_of_a_package(module: Module) -> None:
+    class Name(str):
+        __hash__ = str.__hash__
+
+        def __eq__(self, other: object) -> bool:
+            raise ArithmeticError
+
+    module("shop.odd").__dict__[Name("__path__")] = []
+    module(KEPT=blocks())
+    assert weight("shop.store.KEPT") == about(FULL)
 
 
 def test_keeps_nothing_alive(module: Module) -> None:
