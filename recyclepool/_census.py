@@ -17,20 +17,24 @@ other threads use them. So:
 """
 
 import gc
-import operator
+import os
 import sys
-from itertools import islice, repeat
+from itertools import chain, islice
 from time import monotonic, thread_time
 from types import FrameType, FunctionType, ModuleType, TracebackType
 from typing import Any, NamedTuple
 
 from recyclepool._referents import (
     ATOM,
+    CHUNK,
+    SLOW_CHUNK,
     STOP,
     Unread,
     dict_of_module,
     dict_of_type,
+    entries_of,
     form_of,
+    is_handler,
     read,
     read_slowly,
     take,
@@ -51,16 +55,16 @@ class Container(NamedTuple):
 
     name: str
     bytes: int
-    is_lower_bound: bool
+    is_estimate: bool  # by a part of it; or something of it could not be read
 
 
 def largest_containers(count: int = 3, seconds: float = SECONDS) -> list[Container]:
     """The containers at module and class level that reach the most bytes, the largest first.
 
-    Also functions that keep something (a cache in a closure, an lru_cache), instances, and single
-    objects of 64 KiB or more. Not what the standard library and this package have. It takes about
-    `seconds` of this thread's CPU; who was not done then, or had too many objects, is a lower
-    bound. Other threads run meanwhile. Never raises; the thread is the pool's own.
+    Also functions that keep something (in a closure, a default, an attribute, an lru_cache),
+    instances, and single objects of 64 KiB or more. Not what the standard library and this package
+    have. It takes about `seconds` of this thread's CPU; who was not done then, or had too many
+    objects, is estimated. Other threads run meanwhile. Never raises; the thread is the pool's own.
     """
     census = _Census()
     try:
@@ -72,10 +76,20 @@ def largest_containers(count: int = 3, seconds: float = SECONDS) -> list[Contain
     return sorted(found, key=lambda container: (-container.bytes, container.name))[:count]
 
 
+class _Level(NamedTuple):
+    """A long list among the sources of a walk, of which some are looked at."""
+
+    at: int  # in the sources
+    parts: list[Any]
+    length: int  # of it, at first
+    total: int  # of what it is a part of
+    size: int  # of the walk, at first
+
+
 class _Walk:
     """What can be reached from one container, a step at a time."""
 
-    __slots__ = ("is_lower_bound", "name", "own", "seen", "size", "sources")
+    __slots__ = ("_cut", "_levels", "is_estimate", "name", "own", "seen", "size", "sources")
 
     def __init__(self, name: str, root: Any) -> None:
         self.name = name
@@ -83,10 +97,13 @@ class _Walk:
         self.size = 0
         self.seen: set[int] = set()
         self.sources: list[Any] = [[root]]
-        self.is_lower_bound = False
+        self.is_estimate = False
+        self._levels: list[_Level] = []  # each within the one before
+        self._cut: dict[int, int] = {}  # of which list only the first are there: how many it had
 
     def reading(self) -> Container:
-        return Container(self.name, self.size, self.is_lower_bound or bool(self.sources))
+        self._end()
+        return Container(self.name, self.size, self.is_estimate)
 
     def go_on(self, borders: set[int]) -> bool:
         """Look at some objects. False: that was all."""
@@ -94,19 +111,43 @@ class _Walk:
         rest = len(sources) - 1
         try:
             if type(sources[-1]) is Unread:
+                objects = sources[-1][-SLOW_CHUNK:]
                 self.size += read_slowly(sources)
-                self._copy(rest)
+                self._copy(rest, objects)
             else:
+                self._note_level()
                 self._look_at(take(sources), borders)
         except BaseException:  # what a reader raises, too
-            self.is_lower_bound = True
+            self.is_estimate = True
             del sources[rest:]
         if len(self.seen) > MOST_OBJECTS:
-            self.is_lower_bound = True
-            sources.clear()
+            self._end()
         if not sources:
             self.seen.clear()
         return bool(sources)
+
+    def _note_level(self) -> None:
+        sources, levels = self.sources, self._levels
+        at, top = len(sources) - 1, sources[-1]
+        while levels and (levels[-1].at > at or sources[levels[-1].at] is not levels[-1].parts):
+            levels.pop()  # that is done
+        if len(top) > CHUNK and not (levels and levels[-1].at == at):
+            length = len(top)
+            levels.append(_Level(at, top, length, self._cut.pop(id(top), length), self.size))
+
+    def _end(self) -> None:
+        """Take what is left for as large, in the mean, as what was seen of the same list."""
+        if not self.sources:
+            return
+        self._note_level()
+        within, upper = 0.0, self.size
+        for level in reversed(self._levels):
+            if seen := level.length - len(level.parts):
+                within = (upper - level.size + within) * level.total / seen
+                upper = level.size
+        self.size = upper + int(within)
+        self.is_estimate = True
+        self.sources.clear()
 
     def _look_at(self, part: list[Any], borders: set[int]) -> None:
         new = dict(zip(map(id, part), part, strict=True))
@@ -116,26 +157,34 @@ class _Walk:
         kinds = dict(zip(map(id, map(type, objects)), map(type, objects), strict=True))
         if away := {i for i, kind in kinds.items() if _leads_away(kind)}:
             objects = [o for o in objects if id(type(o)) not in away]
-        if id(FunctionType) in kinds:
-            objects = self._enter_functions(objects)
+        if closed := {i for i, kind in kinds.items() if _is_closed(kind)}:
+            self._enter([o for o in objects if id(type(o)) in closed])
+            objects = [o for o in objects if id(type(o)) not in closed]
         known = len(self.sources)
         self.size += read(objects, self.sources)
-        self._copy(known)
+        self._copy(known, objects)
 
-    def _copy(self, known: int) -> None:
-        """What is new in the sources refers to containers that may change (CENSUS 2)."""
+    def _copy(self, known: int, objects: list[Any]) -> None:
+        """What is new in the sources is read from these, which may change (CENSUS 2)."""
+        most = MOST_OBJECTS + 2 * CHUNK  # so the end comes before the last of them is taken
         for at, source in enumerate(self.sources[known:], known):
-            if not isinstance(source, list):
-                copied = self.sources[at] = list(islice(source, MOST_OBJECTS))
-                self.is_lower_bound |= len(copied) == MOST_OBJECTS
+            if isinstance(source, list):
+                continue
+            part = list(islice(source, most))
+            # Each step is to see some of all of it: the first entries may be smaller than the last.
+            steps = len(part) // CHUNK + 1
+            copied = list(chain.from_iterable(part[first::steps] for first in range(steps)))
+            self.sources[at] = copied
+            if len(copied) == most:
+                self._cut[id(copied)] = max(most, *map(entries_of, objects))
+                self.is_estimate = True
 
-    def _enter_functions(self, objects: list[Any]) -> list[Any]:
-        """But not what is around them. Returns the other objects."""
+    def _enter(self, objects: list[Any]) -> None:
+        """Functions and handlers; but not what is around them."""
         functions: list[Any] = [o for o in objects if type(o) is FunctionType]
         around = {id(names) for f in functions for names in (f.__globals__, f.__builtins__)}
-        self.sources.append([o for o in gc.get_referents(*functions) if id(o) not in around])
-        self.size += sum(map(sys.getsizeof, functions))
-        return [o for o in objects if type(o) is not FunctionType]
+        self.sources.append([o for o in gc.get_referents(*objects) if id(o) not in around])
+        self.size += sum(map(object.__sizeof__, objects))
 
 
 class _Census:
@@ -148,7 +197,7 @@ class _Census:
         """Find the containers. One that has several names has the first, best guess first."""
         modules = _modules()
         self._borders.update(id(names) for _, names in modules)
-        own = [(name, names) for name, names in modules if not _is_skipped(name)]
+        own = [module for module in modules if not _is_skipped(*module)]
         for name, names in sorted(own, key=_is_likely_importer):
             try:
                 self._gather(name, name, dict.copy(names), DEEPEST)
@@ -198,31 +247,63 @@ def _modules() -> list[tuple[str, dict[str, Any]]]:
     for name, module in dict.copy(known).items():
         if type(name) is str and issubclass(type(module), ModuleType):
             names = dict_of_module(module)
-            if issubclass(type(names), dict):
+            if type(names) is dict:
                 modules.append((name, names))
     return modules
 
 
-def _is_skipped(module: str) -> bool:
+def _is_skipped(module: str, names: dict[str, Any]) -> bool:
     top = module.partition(".")[0]
-    own = top == "recyclepool" or top.startswith("_sysconfigdata")
-    return own or top in sys.stdlib_module_names
+    if top == "recyclepool" or top.startswith("_sysconfigdata"):
+        return True
+    return top in sys.stdlib_module_names and _is_standard(_get(names, "__file__"))
+
+
+def _is_standard(file: Any) -> bool:
+    """A program may have a `profile` of its own."""
+    if type(file) is not str:
+        return True
+    inside = file.removeprefix(os.path.dirname(os.__file__) + os.sep)
+    return inside != file and not inside.startswith("site-packages")
+
+
+def _get(names: dict[str, Any], name: str) -> Any:
+    """One of them, by identity: no foreign key's __eq__ runs."""
+    return next((value for key, value in names.copy().items() if key is name), None)
 
 
 def _is_likely_importer(module: tuple[str, dict[str, Any]]) -> int:
     """Programs import from modules, and packages from what is in them: the others first."""
     name, names = module
-    if name in ("__main__", "__mp_main__"):
-        return 2
-    return int(any(map(operator.is_, names, repeat("__path__"))))  # no foreign key's __eq__ runs
+    main = name in ("__main__", "__mp_main__")
+    return 2 if main else int(_get(names, "__path__") is not None)
 
 
 def _may_hold(value: Any) -> bool:
-    if form_of(value) == STOP or _leads_away(type(value)):
+    kind = type(value)
+    if _leads_away(kind):
         return False
-    if type(value) is FunctionType:
-        return value.__closure__ is not None
+    if kind is FunctionType:
+        return _keeps(value)
+    if form_of(value) == STOP:
+        return is_handler(kind)
     return form_of(value) != ATOM or read([value], []) >= LEAST_BLOCK
+
+
+def _keeps(function: Any) -> bool:
+    """In its closure, its defaults, its attributes."""
+    names, builtins = function.__globals__, function.__builtins__
+    for part in gc.get_referents(function):
+        if type(part) is dict and part is not names and part is not builtins:
+            part = tuple(part.copy().values())
+        if type(part) is tuple and any(form_of(entry) not in (ATOM, STOP) for entry in part):
+            return True
+    return False
+
+
+def _is_closed(kind: type) -> bool:
+    """A pass does not enter those."""
+    return kind is FunctionType or is_handler(kind)
 
 
 def _leads_away(kind: type) -> bool:

@@ -219,7 +219,7 @@ class Engine(Staff):
                 self.launch(worker)
         for worker in roster.may_serve():
             wake(worker.admission)
-            worker.admitted = True
+            worker.admitted = worker.state in ACTIVE  # who is to go is woken, and never serves
         self.dispatch.vacancies = self.vacancies()
         if roster.broken is not None:
             self._fail_epoch(roster.broken)

@@ -28,8 +28,18 @@ from typing import Any
 
 from recyclepool._readers import BUILTIN, BY_NAME, BYTES_TWICE, Reader
 
-__all__ = ["ATOM", "CHUNK", "STOP", "Reader", "Unread", "dict_of_module", "dict_of_type"]
-__all__ += ["form_of", "never_enter", "read", "read_slowly", "register", "take"]
+__all__ = ["ATOM", "CHUNK", "SLOW_CHUNK", "STOP", "Reader", "Unread"]
+__all__ += [
+    "dict_of_module",
+    "dict_of_type",
+    "entries_of",
+    "form_of",
+    "is_handler",
+    "never_enter",
+    "read",
+    "read_slowly",
+]
+__all__ += ["register", "take"]
 
 Sources = list[Any]  # lists and iterators of references, and Unread objects
 
@@ -107,6 +117,19 @@ def never_enter(kind: type) -> None:
 def form_of(o: object) -> int:
     """How it is read: STOP and ATOM hold no references that matter."""
     return _kind_of(type(o)).form
+
+
+def entries_of(o: Any) -> int:
+    """How many a container has; 0 of everything else."""
+    kind = _kind_of(type(o))
+    if kind.base is not None:
+        return int(kind.base.__len__(o))
+    return len(o) if kind.form in (SEQUENCE, TABLE) else 0
+
+
+def is_handler(t: Any) -> bool:
+    """Of logging. A pass does not enter it: what it keeps is the program's."""
+    return _kind_of(t).form == STOP and any(_named(c) == "logging.Handler" for c in _mro_of(t))
 
 
 def take(sources: Sources) -> list[Any]:

@@ -318,22 +318,13 @@ class Relief:
                 f"fragmentation: the {owned} that the last worker owned were freed, and stay with "
                 f"the process. Python can use them again, the system cannot"
             )
-        containers = largest_containers()
-        for name, size, is_bound in containers:
+        for name, size, is_estimate in largest_containers():
             if size >= grown / 4:
-                bound = "at least " if is_bound else ""
-                return f"{name} holds {bound}{format_size(size)}: no recycle of a worker frees that"
-        # Of many small objects only the first are counted.
-        module = "and no module: it is"
-        for name, size, is_bound in containers:
-            if is_bound:
-                module = (
-                    f"but {name} holds at least {format_size(size)}, and was not counted to its "
-                    f"end. It is that, or it is"
-                )
-                break
+                about = "about " if is_estimate else ""
+                holds = format_size(min(size, rss))
+                return f"{name} holds {about}{holds}: no recycle of a worker frees that"
         return (
-            f"no worker owns most of it, {module} memory of native libraries, or results that "
-            "callers keep. A worker that is a process would give native memory back "
+            "no worker owns most of it, and no module: it is memory of native libraries, or "
+            "results that callers keep. A worker that is a process would give native memory back "
             '(backend="process", which is to come)'
         )

@@ -220,8 +220,9 @@ class Roster:
             self.failures = 0
             self.held_back = False
             worker.opened = True
-            if worker.state is State.STARTING:
-                self.generations[worker.slot] = worker.generation
+            if worker.state is State.STARTING or worker.admitted:  # then it may have run a task
+                counted = self.generations[worker.slot]
+                self.generations[worker.slot] = max(counted, worker.generation)
             self._admit()
 
     def start_failed(self, worker: Worker, error: BaseException) -> None:

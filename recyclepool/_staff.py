@@ -317,9 +317,16 @@ class Staff:
             self.relief.look()
         if self.launch_error is not None and not self.roster.workers:
             self.roster.resume()  # nobody is left who could wait for a thread
-        if self._spare is None and self.roster.state is PoolState.OPEN:
-            self._spare = self._make_worker()  # where one was replaced another will be
         self.demand()
+        self._make_ahead()
+
+    def _make_ahead(self) -> None:
+        """Where one was replaced another will be."""
+        if self._spare is None and self.roster.state is PoolState.OPEN:
+            try:
+                self._spare = self._make_worker()
+            except Exception:  # no memory: nobody waits for it, and it is tried again when needed
+                pass
 
     def _note_recycle(self, worker: Worker, seconds: float) -> None:
         if worker.reason not in NOT_RECYCLED:

@@ -681,6 +681,31 @@ def test_a_successor_is_made_before_it_is_wanted(new_pool):
     assert sum(thread.ident is not None for thread in made) == 4
 
 
+def test_without_memory_to_make_one_ahead_the_pool_goes_on(new_pool, monkeypatch):
+    pool = new_pool(1, limits=Limits(tasks=1))
+    engine, wanted, failed = pool._engine, [], []
+    make, new_worker = engine._make_worker, engine.roster._new_worker
+
+    def make_if_wanted():
+        if not wanted:
+            failed.append(1)
+            raise MemoryError
+        return make()
+
+    def new_worker_wanted(slot, generation):
+        wanted.append(slot)
+        try:
+            return new_worker(slot, generation)
+        finally:
+            wanted.clear()
+
+    monkeypatch.setattr(engine, "_make_worker", make_if_wanted)
+    monkeypatch.setattr(engine.roster, "_new_worker", new_worker_wanted)
+    assert [pool.submit(int).result(WAIT) for _ in range(5)] == [0] * 5
+    until(lambda: len(failed) >= 4, "workers that left")
+    assert engine._spare is None
+
+
 def test_what_was_made_ahead_goes_with_the_pool(new_pool):
     """At once, and not when garbage is collected."""
     pool = new_pool(1)

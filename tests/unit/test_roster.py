@@ -1689,6 +1689,16 @@ def test_a_free_slot_leaves_the_surge_to_nobody_who_is_due(roster_class):
     assert roster.vacancies() == 1
 
 
+def test_one_that_was_admitted_before_it_retired_counts(roster_class):
+    """It may have run a task."""
+    roster = make(roster_class, 1)
+    (worker,) = start(roster, 1)
+    worker.admitted = True
+    roster.retire(worker, Reason.RESIZE)
+    roster.ready(worker)
+    assert roster.generations == [1]
+
+
 def test_one_that_retired_while_it_started_counts_no_generation(roster_class):
     roster = make(roster_class, 1)
     (worker,) = start(roster, 1)
