@@ -9,11 +9,13 @@ other threads use them. So:
    told apart by id, and `issubclass` is asked of `type(x)`, as `isinstance` asks `x.__class__`.
 2. Containers grow meanwhile: those most of all that are looked for. What one refers to is copied
    in one C call, in which no other thread runs. If a step raises all the same, what it was about
-   to read is left out: the reading is a lower bound from then on.
+   to read is left out.
 3. A walk holds what it is going to look at. If that was the last reference, the object is finalised
    here. No walk can avoid that.
 4. A container that has a name of its own is not entered from another one: its bytes are its own.
    What two of them share without a name counts for both.
+5. Nobody waits for all of what a process holds. A walk that ends early takes the rest of each list
+   that it is in for as large, in the mean, as what it saw of it; its steps are spread over a list.
 """
 
 import gc
@@ -77,12 +79,12 @@ def largest_containers(count: int = 3, seconds: float = SECONDS) -> list[Contain
 
 
 class _Level(NamedTuple):
-    """A long list among the sources of a walk, of which some are looked at."""
+    """A long list that a walk is in (CENSUS 5): with what it has taken of it, and within."""
 
     at: int  # in the sources
-    parts: list[Any]
-    length: int  # of it, at first
-    total: int  # of what it is a part of
+    parts: list[Any]  # that are left
+    length: int  # at first
+    total: int  # of what it was copied from
     size: int  # of the walk, at first
 
 
@@ -136,7 +138,7 @@ class _Walk:
             levels.append(_Level(at, top, length, self._cut.pop(id(top), length), self.size))
 
     def _end(self) -> None:
-        """Take what is left for as large, in the mean, as what was seen of the same list."""
+        """Here. What is left is estimated (CENSUS 5)."""
         if not self.sources:
             return
         self._note_level()
@@ -171,7 +173,6 @@ class _Walk:
             if isinstance(source, list):
                 continue
             part = list(islice(source, most))
-            # Each step is to see some of all of it: the first entries may be smaller than the last.
             steps = len(part) // CHUNK + 1
             copied = list(chain.from_iterable(part[first::steps] for first in range(steps)))
             self.sources[at] = copied

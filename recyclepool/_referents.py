@@ -28,8 +28,13 @@ from typing import Any
 
 from recyclepool._readers import BUILTIN, BY_NAME, BYTES_TWICE, Reader
 
-__all__ = ["ATOM", "CHUNK", "SLOW_CHUNK", "STOP", "Reader", "Unread"]
-__all__ += [
+__all__ = [
+    "ATOM",
+    "CHUNK",
+    "SLOW_CHUNK",
+    "STOP",
+    "Reader",
+    "Unread",
     "dict_of_module",
     "dict_of_type",
     "entries_of",
@@ -38,8 +43,9 @@ __all__ += [
     "never_enter",
     "read",
     "read_slowly",
+    "register",
+    "take",
 ]
-__all__ += ["register", "take"]
 
 Sources = list[Any]  # lists and iterators of references, and Unread objects
 
