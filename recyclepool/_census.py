@@ -21,6 +21,7 @@ other threads use them. So:
 import gc
 import os
 import sys
+from heapq import nlargest
 from itertools import chain, islice
 from time import monotonic, thread_time
 from types import FrameType, FunctionType, ModuleType, TracebackType
@@ -44,10 +45,11 @@ from recyclepool._referents import (
 
 __all__ = ["Container", "largest_containers"]
 
-SECONDS = 0.4  # of CPU, for all of them together
+SECONDS = 0.3  # of CPU, for the largest of them together
 PATIENCE = 5.0  # seconds for all of them, in which a reader may wait
 MOST_OBJECTS = 300_000  # that are looked at for one of them
 FIRST_STEPS = 8
+FOLLOWED = 10  # walks that go on after those
 LEAST_BLOCK = 2**16  # bytes from which on a text or an array at module level counts as well
 DEEPEST = 3  # classes within classes
 
@@ -65,8 +67,9 @@ def largest_containers(count: int = 3, seconds: float = SECONDS) -> list[Contain
 
     Also functions that keep something (in a closure, a default, an attribute, an lru_cache),
     instances, and single objects of 64 KiB or more. Not what the standard library and this package
-    have. It takes about `seconds` of this thread's CPU; who was not done then, or had too many
-    objects, is estimated. Other threads run meanwhile. Never raises; the thread is the pool's own.
+    have. It takes some steps for each, then about `seconds` of this thread's CPU for the largest.
+    Who was not done then, or had too many objects, is estimated. Other threads run meanwhile. Never
+    raises; the thread is the pool's own.
     """
     census = _Census()
     try:
@@ -137,19 +140,23 @@ class _Walk:
             length = len(top)
             levels.append(_Level(at, top, length, self._cut.pop(id(top), length), self.size))
 
-    def _end(self) -> None:
-        """Here. What is left is estimated (CENSUS 5)."""
+    def estimate(self) -> int:
+        """What there is, by what was seen (CENSUS 5)."""
         if not self.sources:
-            return
+            return self.size
         self._note_level()
         within, upper = 0.0, self.size
         for level in reversed(self._levels):
             if seen := level.length - len(level.parts):
                 within = (upper - level.size + within) * level.total / seen
                 upper = level.size
-        self.size = upper + int(within)
-        self.is_estimate = True
-        self.sources.clear()
+        return upper + int(within)
+
+    def _end(self) -> None:
+        if self.sources:
+            self.size = self.estimate()
+            self.is_estimate = True
+            self.sources.clear()
 
     def _look_at(self, part: list[Any], borders: set[int]) -> None:
         new = dict(zip(map(id, part), part, strict=True))
@@ -221,22 +228,20 @@ class _Census:
                 self.walks.append(_Walk(f"{prefix}.{name}", value))
 
     def run(self, seconds: float) -> None:
-        """All by turns, so that a huge one does not hide the rest. The first turn is whole.
+        """First some steps of each, which show mostly all that there is; then the largest go on.
 
-        The first steps show the entries of the container, and mostly all that it reaches.
+        By turns, so that a huge one does not hide the others.
         """
-        borders, began, end = self._borders, thread_time(), monotonic() + PATIENCE
+        borders, end = self._borders, monotonic() + PATIENCE
         ahead = [
             walk
             for walk in self.walks
             if all(monotonic() < end and walk.go_on(borders) for _ in range(FIRST_STEPS))
         ]
-
-        def is_over() -> bool:
-            return thread_time() - began >= seconds or monotonic() >= end
-
-        while ahead and not is_over():
-            ahead = [walk for walk in ahead if is_over() or walk.go_on(borders)]
+        ahead = nlargest(FOLLOWED, ahead, key=_Walk.estimate)
+        deadline = thread_time() + seconds
+        while ahead and thread_time() < deadline and monotonic() < end:
+            ahead = [walk for walk in ahead if thread_time() >= deadline or walk.go_on(borders)]
 
 
 def _modules() -> list[tuple[str, dict[str, Any]]]:

@@ -435,12 +435,20 @@ def test_too_many_objects_are_estimated(
 
 
 def test_without_time_each_is_still_looked_at(module: Module) -> None:
-    module(MANY=[[n] for n in range(100_000)], BIG=[bytearray(FULL)])
-    many, big = (reading(f"shop.store.{name}", seconds=0.0) for name in ("MANY", "BIG"))
-    assert many is not None
+    module(MANY=[[n] for n in range(1000, 100_000)], BIG=[bytearray(FULL)])
+    said = census(seconds=0.0)
+    many = said["shop.store.MANY"]
     assert many.is_estimate
-    assert big is not None
-    assert big.bytes == about(FULL)
+    assert many.bytes == about(weight("shop.store.MANY"))
+    assert weight("shop.store.BIG", said) == about(FULL)
+
+
+def test_the_time_is_for_the_largest(module: Module, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_census, "FOLLOWED", 1)
+    module(MANY=[[n] for n in range(1000, 10_000)], MORE=[[n] for n in range(1000, 50_000)])
+    said = census()
+    assert said["shop.store.MANY"].is_estimate
+    assert not said["shop.store.MORE"].is_estimate
 
 
 def remember_in(keys: list[int]) -> Any:
