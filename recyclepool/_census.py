@@ -52,6 +52,7 @@ FIRST_STEPS = 8
 FOLLOWED = 10  # walks that go on after those
 LEAST_BLOCK = 2**16  # bytes from which on a text or an array at module level counts as well
 DEEPEST = 3  # classes within classes
+FUTURES = "recyclepool._future"
 
 
 class Container(NamedTuple):
@@ -313,7 +314,7 @@ def _is_closed(kind: type) -> bool:
 
 
 def _leads_away(kind: type) -> bool:
-    """Frames lead to everything; objects of this package to what its workers own."""
+    """Frames lead to everything; objects of this package, but futures, to what its workers own."""
     module = dict_of_type(kind).get("__module__")
     ours = type(module) is str and module.partition(".")[0] == "recyclepool"
-    return ours or kind is FrameType or kind is TracebackType
+    return (ours and module != FUTURES) or kind is FrameType or kind is TracebackType

@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 
 import pytest
 
-from recyclepool import _census, _referents, memory
+from recyclepool import RecyclePool, _census, _referents, memory
 from recyclepool._census import Container, largest_containers
 
 MIB = 2**20
@@ -154,6 +154,11 @@ def keeping_records() -> Any:
     return handler
 
 
+def kept_futures() -> Any:
+    with RecyclePool(1) as pool:
+        return [pool.submit(bytes, 10_000) for _ in range(FULL // 10_000)]
+
+
 def linked() -> list[Any]:
     chain: list[Any] = []
     for block in blocks():
@@ -179,6 +184,7 @@ SHAPES: dict[str, Callable[[], Any]] = {
     "default": in_a_default,
     "attribute": in_an_attribute,
     "handler": keeping_records,
+    "futures": kept_futures,
     "partial": lambda: functools.partial(print, blocks()),
     "bytearray": lambda: bytearray(FULL),
     "bytes": lambda: bytes(FULL),
