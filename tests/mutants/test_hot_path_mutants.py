@@ -205,8 +205,8 @@ MUTANTS = [
             "            self._note_vacated(worker)\n",
         ),
         (
-            "  # where one was replaced another will be\n        self.demand()\n",
-            "\n",
+            "        self.demand()\n        self._make_ahead()\n",
+            "        self._make_ahead()\n",
         ),
     ),
     mutant(
