@@ -48,6 +48,7 @@ __all__ = ["Container", "largest_containers"]
 SECONDS = 0.3  # of CPU, for the largest of them together
 PATIENCE = 5.0  # seconds for all of them, in which a reader may wait
 MOST_OBJECTS = 300_000  # that are looked at for one of them
+REACH = 1_000_000  # entries of a container, from which a sample is taken in one C call
 FIRST_STEPS = 8
 FOLLOWED = 10  # walks that go on after those
 LEAST_BLOCK = 2**16  # bytes from which on a text or an array at module level counts as well
@@ -82,20 +83,43 @@ def largest_containers(count: int = 3, seconds: float = SECONDS) -> list[Contain
     return sorted(found, key=lambda container: (-container.bytes, container.name))[:count]
 
 
-class _Level(NamedTuple):
-    """A long list that a walk is in (CENSUS 5): with what it has taken of it, and within."""
+class _Level:
+    """A long list that a walk is in. What is left of it is estimated by what it took (CENSUS 5)."""
 
-    at: int  # in the sources
-    parts: list[Any]  # that are left
-    length: int  # at first
-    total: int  # of what it was copied from
-    size: int  # of the walk, at first
+    __slots__ = ("_length", "_marks", "_now", "_total", "at", "parts")
+
+    def __init__(self, at: int, parts: list[Any], total: int, size: int) -> None:
+        self.at = at  # in the sources
+        self.parts = parts  # that are left
+        self._length = len(parts)
+        self._total = total  # of what it was copied from
+        # How many were looked at with all that they reach, and how large that was: as their number
+        # doubled, and now.
+        self._now = (0, size)
+        self._marks = [self._now]
+
+    def note(self, size: int) -> None:
+        """All that was taken is done."""
+        seen = self._length - len(self.parts)
+        self._now = (seen, size)
+        if seen >= 2 * self._marks[-1][0]:
+            self._marks.append(self._now)
+
+    def estimate(self, size: int) -> int:
+        """Of the walk, when this is done; `size` with what is under way."""
+        seen, done = self._now
+        # What many share is met early, and once: the later ones tell what one more takes.
+        before, then = next(m for m in reversed(self._marks) if m[0] <= seen / 2)
+        if seen > before:
+            return int(done + (done - then) / (seen - before) * (self._total - seen))
+        taken = self._length - len(self.parts)
+        return int(then + (size - then) * self._total / taken) if taken else size
 
 
 class _Walk:
     """What can be reached from one container, a step at a time."""
 
-    __slots__ = ("_cut", "_levels", "is_estimate", "name", "own", "seen", "size", "sources")
+    __slots__ = ("_levels", "_totals", "is_estimate", "name", "own", "seen", "size", "sources")
 
     def __init__(self, name: str, root: Any) -> None:
         self.name = name
@@ -104,8 +128,8 @@ class _Walk:
         self.seen: set[int] = set()
         self.sources: list[Any] = [[root]]
         self.is_estimate = False
-        self._levels: list[_Level] = []  # each within the one before
-        self._cut: dict[int, int] = {}  # of which list only the first are there: how many it had
+        self._levels: list[_Level] = []
+        self._totals: dict[int, int] = {}  # of lists that are samples, by their ids
 
     def reading(self) -> Container:
         self._end()
@@ -116,10 +140,11 @@ class _Walk:
         sources = self.sources
         rest = len(sources) - 1
         try:
-            if type(sources[-1]) is Unread:
-                objects = sources[-1][-SLOW_CHUNK:]
+            unread = sources[-1]
+            if type(unread) is Unread:
+                entries = sum(map(entries_of, unread[-SLOW_CHUNK:]))
                 self.size += read_slowly(sources)
-                self._copy(rest, objects)
+                self._copy(rest + bool(unread), entries)
             else:
                 self._note_level()
                 self._look_at(take(sources), borders)
@@ -137,21 +162,19 @@ class _Walk:
         at, top = len(sources) - 1, sources[-1]
         while levels and (levels[-1].at > at or sources[levels[-1].at] is not levels[-1].parts):
             levels.pop()  # that is done
-        if len(top) > CHUNK and not (levels and levels[-1].at == at):
-            length = len(top)
-            levels.append(_Level(at, top, length, self._cut.pop(id(top), length), self.size))
+        if levels and levels[-1].at == at:
+            levels[-1].note(self.size)
+        elif len(top) > CHUNK:
+            levels.append(_Level(at, top, self._totals.pop(id(top), len(top)), self.size))
 
     def estimate(self) -> int:
         """What there is, by what was seen (CENSUS 5)."""
-        if not self.sources:
-            return self.size
-        self._note_level()
-        within, upper = 0.0, self.size
-        for level in reversed(self._levels):
-            if seen := level.length - len(level.parts):
-                within = (upper - level.size + within) * level.total / seen
-                upper = level.size
-        return upper + int(within)
+        size = self.size
+        if self.sources:
+            self._note_level()
+            for level in reversed(self._levels):  # each is within the one before
+                size = level.estimate(size)
+        return size
 
     def _end(self) -> None:
         if self.sources:
@@ -172,21 +195,37 @@ class _Walk:
             objects = [o for o in objects if id(type(o)) not in closed]
         known = len(self.sources)
         self.size += read(objects, self.sources)
-        self._copy(known, objects)
+        if all(isinstance(source, list) for source in self.sources[known:]):
+            self._copy(known, 0)
+            return
+        forms: dict[int, list[Any]] = {}
+        for o in objects:
+            forms.setdefault(form_of(o), []).append(o)
+        for alike in forms.values():  # again: now it is known of which each source is
+            del self.sources[known:]
+            read(alike, self.sources, weigh=False)
+            self._copy(known, sum(map(entries_of, alike)))
+            known = len(self.sources)
 
-    def _copy(self, known: int, objects: list[Any]) -> None:
-        """What is new in the sources is read from these, which may change (CENSUS 2)."""
-        most = MOST_OBJECTS + 2 * CHUNK  # so the end comes before the last of them is taken
-        for at, source in enumerate(self.sources[known:], known):
-            if isinstance(source, list):
-                continue
-            part = list(islice(source, most))
-            steps = len(part) // CHUNK + 1
-            copied = list(chain.from_iterable(part[first::steps] for first in range(steps)))
-            self.sources[at] = copied
-            if len(copied) == most:
-                self._cut[id(copied)] = max(most, *map(entries_of, objects))
-                self.is_estimate = True
+    def _copy(self, known: int, entries: int) -> None:
+        """What is new in the sources, each with so many entries, may change (CENSUS 2)."""
+        new = self.sources[known:]
+        del self.sources[known:]
+        self.sources += [source for source in new if type(source) is Unread]
+        new = [source for source in new if type(source) is not Unread]
+        total = entries * len(new)
+        # More of them than are looked at: so the walk ends in that list, and estimates the rest.
+        step = min(total, REACH) // (MOST_OBJECTS + 2 * CHUNK) or 1
+        parts = [list(islice(source, 0, REACH, step)) for source in new]
+        references = list(chain.from_iterable(parts))
+        # Each step is to see some of all of it, as of the keys and the values.
+        steps = len(references) // CHUNK + 1
+        spread = list(chain.from_iterable(references[first::steps] for first in range(steps)))
+        if spread:
+            self.sources.append(spread)
+        if total > len(spread):
+            self._totals[id(spread)] = total
+            self.is_estimate = True
 
     def _enter(self, objects: list[Any]) -> None:
         """Functions and handlers; but not what is around them."""

@@ -126,10 +126,10 @@ def form_of(o: object) -> int:
 
 
 def entries_of(o: Any) -> int:
-    """How many a container has; 0 of everything else."""
+    """How many references each source of a container gives; 0 of everything else."""
     kind = _kind_of(type(o))
     if kind.base is not None:
-        return int(kind.base.__len__(o))
+        return int(kind.base.__len__(o)) * (1 + (id(kind.base) in _tables))
     return len(o) if kind.form in (SEQUENCE, TABLE) else 0
 
 
