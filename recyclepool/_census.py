@@ -19,12 +19,14 @@ other threads use them. So:
 """
 
 import gc
+import logging
 import os
 import sys
+from collections.abc import Mapping
 from heapq import nlargest
 from itertools import chain, islice
 from time import monotonic, thread_time
-from types import FrameType, FunctionType, ModuleType, TracebackType
+from types import FrameType, FunctionType, MappingProxyType, ModuleType
 from typing import Any, NamedTuple
 
 from recyclepool._referents import (
@@ -37,7 +39,7 @@ from recyclepool._referents import (
     dict_of_type,
     entries_of,
     form_of,
-    is_handler,
+    is_of_program,
     read,
     read_slowly,
     take,
@@ -64,18 +66,22 @@ class Container(NamedTuple):
     is_estimate: bool  # by a part of it; or something of it could not be read
 
 
-def largest_containers(count: int = 3, seconds: float = SECONDS) -> list[Container]:
+def largest_containers(
+    count: int = 3, seconds: float = SECONDS, also: Mapping[str, Any] = MappingProxyType({})
+) -> list[Container]:
     """The containers at module and class level that reach the most bytes, the largest first.
 
     Also functions that keep something (in a closure, a default, an attribute, an lru_cache),
-    instances, and single objects of 64 KiB or more. Not what the standard library and this package
-    have. It takes some steps for each, then about `seconds` of this thread's CPU for the largest.
-    Who was not done then, or had too many objects, is estimated. Other threads run meanwhile. Never
-    raises; the thread is the pool's own.
+    instances, single objects of 64 KiB or more, the handlers of loggers, and `also`: what is to be
+    weighed by these names. Not what the standard library and this package have. It takes some steps
+    for each, then about `seconds` of this thread's CPU for the largest. Who was not done then, or
+    had too many objects, is estimated. Other threads run meanwhile. Never raises; the thread is the
+    pool's own.
     """
     census = _Census()
     try:
         census.gather()
+        census.walks += [_Walk(name, value) for name, value in also.items()]
         census.run(seconds)
     except BaseException:  # no memory, most likely: what is known by then is told
         pass
@@ -228,11 +234,11 @@ class _Walk:
             self.is_estimate = True
 
     def _enter(self, objects: list[Any]) -> None:
-        """Functions and handlers; but not what is around them."""
-        functions: list[Any] = [o for o in objects if type(o) is FunctionType]
-        around = {id(names) for f in functions for names in (f.__globals__, f.__builtins__)}
+        """But not what is around functions, and the frames of tracebacks."""
+        around = {id(names) for o in objects for names in _around(o)}
         self.sources.append([o for o in gc.get_referents(*objects) if id(o) not in around])
-        self.size += sum(map(object.__sizeof__, objects))
+        # Not of those that a class of the program may size, nor of frames with object's method.
+        self.size += sum(sys.getsizeof(o) for o in objects if type(o) in (FunctionType, FrameType))
 
 
 class _Census:
@@ -251,6 +257,21 @@ class _Census:
                 self._gather(name, name, dict.copy(names), DEEPEST)
             except Exception:  # it changes just now: then without the rest of it
                 pass
+
+        try:
+            self._gather_handlers()
+        except Exception:  # as above
+            pass
+
+    def _gather_handlers(self) -> None:
+        """A handler is mostly known to its logger alone."""
+        loggers = logging.root.manager.loggerDict.copy()
+        loggers.pop("recyclepool", None)
+        for name, logger in {"": logging.root, **loggers}.items():
+            for handler in vars(logger).get("handlers", ()):
+                if id(handler) not in self._borders:
+                    self._borders.add(id(handler))
+                    self.walks.append(_Walk(f"a handler of logging.getLogger({name!r})", handler))
 
     def _gather(self, prefix: str, module: str, names: dict[Any, Any], depth: int) -> None:
         for name, value in names.items():
@@ -332,28 +353,34 @@ def _may_hold(value: Any) -> bool:
     if kind is FunctionType:
         return _keeps(value)
     if form_of(value) == STOP:
-        return is_handler(kind)
+        return is_of_program(kind)
     return form_of(value) != ATOM or read([value], []) >= LEAST_BLOCK
 
 
 def _keeps(function: Any) -> bool:
     """In its closure, its defaults, its attributes."""
-    names, builtins = function.__globals__, function.__builtins__
+    around = {id(names) for names in _around(function)}
     for part in gc.get_referents(function):
-        if type(part) is dict and part is not names and part is not builtins:
+        if type(part) is dict and id(part) not in around:
             part = tuple(part.copy().values())
         if type(part) is tuple and any(form_of(entry) not in (ATOM, STOP) for entry in part):
             return True
     return False
 
 
+def _around(o: Any) -> tuple[Any, ...]:
+    """What the code of a function or a frame sees, and does not keep."""
+    if type(o) is FunctionType:
+        return o.__globals__, o.__builtins__  # type: ignore[attr-defined]
+    return (o.f_globals, o.f_builtins, o.f_back) if type(o) is FrameType else ()
+
+
 def _is_closed(kind: type) -> bool:
-    """A pass does not enter those."""
-    return kind is FunctionType or is_handler(kind)
+    """A pass does not enter those, or not so."""
+    return kind is FunctionType or kind is FrameType or is_of_program(kind)
 
 
 def _leads_away(kind: type) -> bool:
-    """Frames lead to everything; objects of this package, but futures, to what its workers own."""
+    """Objects of this package, but futures, lead to what its workers own."""
     module = dict_of_type(kind).get("__module__")
-    ours = type(module) is str and module.partition(".")[0] == "recyclepool"
-    return (ours and module != FUTURES) or kind is FrameType or kind is TracebackType
+    return type(module) is str and module.partition(".")[0] == "recyclepool" and module != FUTURES

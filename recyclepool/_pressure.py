@@ -78,6 +78,10 @@ class Pressure:
         self._needed = 0.0  # bytes, of the recycle that is under way
         self._explained = False
 
+    def grown(self, floor: int) -> float:
+        """Bytes that are to be explained. It may have been above its limit from the beginning."""
+        return max(1.0, floor - min(self.base, self.limit))
+
     def step(self, now: float, floor: int, owners: list[Owner]) -> Step:
         """What is to be done now. While a recycle is under way it is not asked."""
         if floor <= self.limit:
@@ -116,7 +120,7 @@ class Pressure:
     def _choose(self, floor: int, owners: list[Owner]) -> Step:
         largest = max(owners, key=lambda owner: owner.owned)
         owned = sum(owner.owned for owner in owners)
-        self._explained = owned >= (floor - self.base) / 2 and largest.owned > 0
+        self._explained = owned >= self.grown(floor) / 2 and largest.owned > 0
         self._needed = floor - self.limit
         if not self._explained:
             largest = min(owners, key=lambda owner: owner.born)

@@ -39,7 +39,7 @@ __all__ = [
     "dict_of_type",
     "entries_of",
     "form_of",
-    "is_handler",
+    "is_of_program",
     "never_enter",
     "read",
     "read_slowly",
@@ -133,9 +133,11 @@ def entries_of(o: Any) -> int:
     return len(o) if kind.form in (SEQUENCE, TABLE) else 0
 
 
-def is_handler(t: Any) -> bool:
-    """Of logging. A pass does not enter it: what it keeps is the program's."""
-    return _kind_of(t).form == STOP and any(_named(c) == "logging.Handler" for c in _mro_of(t))
+def is_of_program(t: Any) -> bool:
+    """Threads, and handlers of logging: a pass does not enter them. What they keep is not owned."""
+    return _kind_of(t).form == STOP and any(
+        c is threading.Thread or _named(c) == "logging.Handler" for c in _mro_of(t)
+    )
 
 
 def take(sources: Sources) -> list[Any]:

@@ -16,7 +16,8 @@ from math import inf
 from time import monotonic, perf_counter, time
 from typing import Any, Protocol
 
-from recyclepool._census import largest_containers
+from recyclepool._census import Container, largest_containers
+from recyclepool._dispatch import Dispatch
 from recyclepool._floor import SPAN, Floor
 from recyclepool._gate import Flag, here, new_lock, wake
 from recyclepool._host_memory import process_rss, release_free_memory
@@ -38,6 +39,7 @@ LONG = 10.0  # seconds of a task
 VICTIM_PATIENCE = 60.0  # seconds for which a victim's successor may start
 DOZE = 5  # times as long between two looks, while all workers rest
 PAUSED = 1.0  # seconds between two looks while dispatch is paused
+QUEUE = "the queue"
 ENOUGH = 0.9  # of what was owned: if the floor fell by that, there is nothing to trim
 
 _collected_at = _trimmed_at = -inf  # of the whole process
@@ -49,6 +51,7 @@ class Host(Protocol):
     settings: Any
     rules: Rules
     roster: Roster
+    dispatch: Dispatch
     news: News
     paused: Flag | None
 
@@ -278,9 +281,10 @@ class Relief:
             engine.outgrown(step.worker, self._why(step, rss), sample, rss)
         elif act is Act.TELL:
             # The cause first: to find it takes a while, and none but this thread ends the pause.
-            cause = self._cause(rss)
-            engine.order(engine.pause_dispatch)
-            self._tell(rss, cause, paused=True)
+            cause, helps = self._cause(rss)
+            if helps:
+                engine.order(engine.pause_dispatch)
+            self._tell(rss, cause, paused=helps)
         elif act is Act.RESUME and engine.paused is not None:  # an end may have resumed it
             engine.order(engine.resume_dispatch)
             engine.order(engine.news.relieved, rss, int(self._pressure.limit))
@@ -296,35 +300,43 @@ class Relief:
         """Once, until it is below the limit."""
         pressure = self._pressure
         if rss > pressure.limit and not pressure.told:
-            self._tell(rss, self._cause(rss), paused=False)
+            self._tell(rss, self._cause(rss)[0], paused=False)
         pressure.told = rss > pressure.limit
 
     def _tell(self, rss: int, cause: str, *, paused: bool) -> None:
         news, limit = self._engine.news, int(self._pressure.limit)
         self._engine.order(news.pressure, rss, limit, cause, paused)
 
-    def _cause(self, rss: int) -> str:
-        """Of a growth against which recycles do not help."""
-        grown = max(1, rss - self._pressure.base)
+    def _cause(self, rss: int) -> tuple[str, bool]:
+        """Of a growth against which recycles do not help; would it help to start no task?"""
+        grown = self._pressure.grown(rss)
         together = sum(owner.owned for owner in self._owners())
         if together >= grown / 2:
+            own = f"its workers own {format_size(together)} together. Let them own less, with "
+            return own + "Limits(memory=...), have fewer of them, or raise pool_memory", True
+        waiting = [(task.args, task.kwargs) for task in self._engine.dispatch.queue.copy()]
+        found = largest_containers(also={QUEUE: waiting})
+        queue = next((one for one in found if one.name == QUEUE), None)
+        if queue is not None and queue.bytes >= grown / 2:
+            holds = f"{len(waiting)} tasks wait, and their arguments take {_told(queue, rss)}"
+            return f"{holds}: bound the queue with max_queue", False
+        large = next((one for one in found if one is not queue), None)
+        if large is not None and large.bytes >= grown / 3:
             return (
-                f"its workers own {format_size(together)} together. Let them own less, with "
-                f"Limits(memory=...), have fewer of them, or raise pool_memory"
+                f"{large.name} holds {_told(large, rss)}: no recycle of a worker frees that",
+                True,
             )
-        if self._last_owned >= (rss - self._pressure.limit) / 2:
+        if self._last_owned >= grown / 4:
             owned = format_size(self._last_owned)
-            return (
-                f"fragmentation: the {owned} that the last worker owned were freed, and stay with "
-                f"the process. Python can use them again, the system cannot"
-            )
-        for name, size, is_estimate in largest_containers():
-            if size >= grown / 4:
-                about = "about " if is_estimate else ""
-                holds = format_size(min(size, rss))
-                return f"{name} holds {about}{holds}: no recycle of a worker frees that"
+            freed = f"fragmentation: the {owned} that the last worker owned were freed, and stay "
+            return freed + "with the process. Python can use them again, the system cannot", True
         return (
-            "no worker owns most of it, and no module: it is memory of native libraries, or "
-            "results that callers keep. A worker that is a process would give native memory back "
-            '(backend="process", which is to come)'
-        )
+            "no worker of this pool owns most of it, and no module: it is memory of native "
+            "libraries, or results that callers keep, or what workers of other pools own. A worker "
+            'that is a process would give native memory back (backend="process", which is to come)'
+        ), True
+
+
+def _told(found: Container, rss: int) -> str:
+    about = "about " if found.is_estimate else ""
+    return about + format_size(min(found.bytes, rss))

@@ -2,6 +2,7 @@
 """Limits(pool_memory=): who goes when the process is too big, what is told, and its thread."""
 
 import gc
+import time
 
 import pytest
 from listening import Events, no_lingering
@@ -37,6 +38,7 @@ from recyclepool import (
     _relief,
 )
 from recyclepool._census import Container
+from recyclepool._pressure import Act, Step
 
 GROWN: list[bytes] = []
 
@@ -155,7 +157,7 @@ def test_a_list_of_a_module_is_named(new_limited, process, monkeypatch):
 
 def test_so_is_what_is_estimated(new_limited, process, monkeypatch):
     found = [Container("b.MANY", 3 * FLOOD, True), Container("a.SMALL", MB, False)]
-    monkeypatch.setattr(_relief, "largest_containers", lambda: found)
+    monkeypatch.setattr(_relief, "largest_containers", lambda **_: found)
     pool, events = new_limited(1)
     assert pool.submit(where).result(WAIT) == 0
     process.others = FLOOD
@@ -167,7 +169,7 @@ def test_tasks_run_while_it_is_looked_for(new_limited, process, monkeypatch):
     """A registered reader may wait for what a task does."""
     ran = []
 
-    def search():
+    def search(**_):
         ran.append(pool.submit(where).result(WAIT))
         return []
 
@@ -181,7 +183,7 @@ def test_tasks_run_while_it_is_looked_for(new_limited, process, monkeypatch):
 
 @pytest.mark.parametrize("error", [MemoryError, SystemExit, KeyboardInterrupt])
 def test_whatever_the_search_raises_the_thread_goes_on(new_limited, process, monkeypatch, error):
-    def search():
+    def search(**_):
         raise error("a test")
 
     monkeypatch.setattr(_relief, "largest_containers", search)
@@ -195,6 +197,44 @@ def test_whatever_the_search_raises_the_thread_goes_on(new_limited, process, mon
     relief = pool._engine.relief
     until(lambda: relief.sample.bytes < LIMIT, "a look")
     assert pool.submit(where).result(WAIT) == 0
+
+
+def test_a_queue_that_grows_is_not_held_up(new_limited, process, new_hold):
+    """To run its tasks is what frees it."""
+    pool, events = new_limited(1, limits={"sample_every": "1h"})
+    hold, relief = new_hold(), pool._engine.relief
+    running = pool.submit(hold)
+    hold.wait_started()
+    waiting = [pool.submit(len, bytes(10 * MB)) for _ in range(20)]
+    relief._act(Step(Act.TELL), time.monotonic(), BASE + 200 * MB)
+    (told,) = events.wait_for(MemoryPressure)
+    assert told.cause.startswith("20 tasks wait, and their arguments take 190.7 MiB: ")
+    assert "max_queue" in told.cause
+    assert not told.paused
+    hold.release()
+    running.result(WAIT)
+    assert [each.result(WAIT) for each in waiting] == [10 * MB] * 20
+
+
+def test_a_slow_leak_is_named_also_where_workers_are_warm(new_limited, process, monkeypatch):
+    """It has just crossed the limit: any worker owns more than what is above that."""
+    monkeypatch.setitem(globals(), "GROWN", [bytes(MB) for _ in range(20)])
+    pool, events = new_limited(1)
+    assert pool.submit(lambda: kept().append(bytes(3 * MB))).result(WAIT) is None
+    owning(pool, 0, 2 * MB)
+    process.others = BASE + 21 * MB
+    (told,) = events.wait_for(MemoryPressure)
+    assert told.cause.startswith(f"{__name__}.GROWN holds ")
+
+
+def test_a_process_that_was_too_big_before_is_no_workers_fault(new_limited, process):
+    process.others = FLOOD
+    pool, events = new_limited(1)
+    assert pool.submit(lambda: kept().append(bytes(3 * MB))).result(WAIT) is None
+    (told,) = events.wait_for(MemoryPressure)
+    assert told.cause.startswith("no worker of this pool owns most of it")
+    (due,) = events.of(WorkerDue)
+    assert due.why.endswith("this worker is the oldest, and what is owned does not explain it")
 
 
 def test_what_was_freed_and_stays_is_fragmentation(new_limited, process):

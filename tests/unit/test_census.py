@@ -20,6 +20,7 @@ from recyclepool._census import Container, largest_containers
 MIB = 2**20
 FULL = 5 * MIB
 ALL = 10**6
+GATHER_HANDLERS = _census._Census._gather_handlers
 LIBRARY = os.path.dirname(os.__file__)
 
 Module = Callable[..., types.ModuleType]
@@ -32,6 +33,7 @@ def module(monkeypatch: pytest.MonkeyPatch) -> Module:
     A census of all that the tests have imported takes a second.
     """
     program: set[str] = set()
+    monkeypatch.setattr(_census._Census, "_gather_handlers", lambda _: None)  # pytest's
     is_skipped = _census._is_skipped
     monkeypatch.setattr(
         _census, "_is_skipped", lambda n, names: n not in program or is_skipped(n, names)
@@ -154,6 +156,23 @@ def keeping_records() -> Any:
     return handler
 
 
+def collecting() -> Any:
+    thread = threading.Thread(target=print)
+    thread.seen = blocks()  # type: ignore[attr-defined]
+    return thread
+
+
+def failed() -> Any:
+    def fail() -> None:
+        rows = blocks()
+        raise ValueError(len(rows))
+
+    try:
+        fail()
+    except ValueError as error:
+        return [error]
+
+
 def kept_futures() -> Any:
     with RecyclePool(1) as pool:
         return [pool.submit(bytes, 10_000) for _ in range(FULL // 10_000)]
@@ -185,6 +204,8 @@ SHAPES: dict[str, Callable[[], Any]] = {
     "attribute": in_an_attribute,
     "handler": keeping_records,
     "futures": kept_futures,
+    "thread": collecting,
+    "exceptions": failed,
     "partial": lambda: functools.partial(print, blocks()),
     "bytearray": lambda: bytearray(FULL),
     "bytes": lambda: bytes(FULL),
@@ -303,14 +324,13 @@ def test_does_not_enter_what_leads_to_everything(module: Module) -> None:
     exec("def function(): return 1", names)
     ours = type("Ours", (), {"__module__": "recyclepool.pool"})()
     ours.kept = blocks()
-    thread = threading.Thread(target=print, args=(blocks(),))
     logger = logging.Logger("own")
     logger.kept = blocks()  # type: ignore[attr-defined]
     here = threading.local()
     here.kept = blocks()
     kind = type("Kind", (), {"KEPT": blocks()})
     far.__dict__["kind"] = kind
-    leads = [far, far.__dict__, names["function"], ours, thread, here, logger, kind]
+    leads = [far, far.__dict__, names["function"], ours, here, logger, kind]
     module(LEADS=[*leads, sys._getframe(), weakref.ref(kind)])
     assert weight("shop.store.LEADS") < MIB
 
@@ -579,6 +599,24 @@ def test_an_odd_name_like_that_of_a_package(module: Module) -> None:
     module("shop.odd").__dict__[Name("__path__")] = []
     module(KEPT=blocks())
     assert weight("shop.store.KEPT") == about(FULL)
+
+
+def test_a_handler_is_known_to_its_logger(module: Module, monkeypatch: pytest.MonkeyPatch) -> None:
+    module()
+    monkeypatch.setattr(_census._Census, "_gather_handlers", GATHER_HANDLERS)
+    handler = keeping_records()
+    audit = logging.getLogger("a.test.of.the.census")
+    monkeypatch.setattr(audit, "handlers", [handler])
+    monkeypatch.setattr(logging.root, "handlers", [handler])  # it is counted once
+    assert weight("a handler of logging.getLogger('')") == about(FULL)
+    assert f"a handler of logging.getLogger({audit.name!r})" not in census()
+
+
+def test_what_else_is_to_be_weighed(module: Module) -> None:
+    module(KEPT=blocks())
+    found = largest_containers(ALL, also={"the queue": blocks(2 * FULL), "nothing": []})
+    assert [one.name for one in found] == ["the queue", "shop.store.KEPT", "nothing"]
+    assert found[0].bytes == about(2 * FULL)
 
 
 def test_keeps_nothing_alive(module: Module) -> None:
