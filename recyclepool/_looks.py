@@ -40,9 +40,10 @@ class Forecasts:
     Workers call this from their own threads; a count that is one too few is harmless.
     """
 
-    __slots__ = ("_acted", "_most", "_prover", "_trusted")
+    __slots__ = ("_acted", "_most", "_prover", "_trusted", "cyclic_growth")
 
     def __init__(self) -> None:
+        self.cyclic_growth = 0.0  # bytes with each task, as the last worker that was decided grew
         self._acted, self._most = 0, PROOF
         self._prover: object = None
         self._trusted = True

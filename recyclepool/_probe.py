@@ -41,6 +41,7 @@ GLANCE = 0.01  # seconds between two looks at the cheap signs
 REACTION = 3 * GLANCE  # seconds from a look to the end of what its worker owned
 SLICE = 0.001  # seconds of a look between two tries of the wake lock
 BURST = 0.02  # seconds of slices in one go, of a worker that sleeps
+SMALL = 50  # bytes of an object, at least
 BUDGET = 50_000  # objects between two tasks: 10 to 20 ms
 MOST = 16_000_000  # the same, where fewer prove nothing
 MOST_DOUBLINGS = 12  # of min_age, where the limit is too low
@@ -89,18 +90,23 @@ class Probe:
     """Of one worker; made and used by its thread."""
 
     __slots__ = (
+        "_acyclic",
         "_budget",
         "_context",
         "_counted_at",
         "_crew",
         "_cycles_at",
         "_cycles_pause",
+        "_cyclic",
+        "_cyclic_growth",
+        "_cyclic_tasks",
         "_decides",
         "_first",
         "_last",
         "_limit",
         "_locals",
         "_looks",
+        "_nap",
         "_over",
         "_rss",
         "_rss_decided",
@@ -130,6 +136,12 @@ class Probe:
         self._over, self._counted_at = 0, -inf  # readings in a row
         self._cycles_at, self._cycles_pause, self._rss_decided = -inf, CYCLES_PAUSE, rss
         self._decides = False  # the last decision about cycles found some
+        self._acyclic = 0  # bytes that were proven without, in the last look
+        # In the last decision. A successor is taken to grow as the one before it.
+        self._cyclic, self._cyclic_growth, self._cyclic_tasks = 0, crew.forecasts.cyclic_growth, 0
+        # Seconds that it has to sleep before it looks: those that tasks break off would cost all
+        # that may be spent, and none would come between two tasks.
+        self._nap = 0.0
         self._settled = False  # it is to go: there is nothing to decide
         self._told = self._told_held = False
 
@@ -186,7 +198,7 @@ class Probe:
         """Seconds that it may sleep; -1: nothing is to be looked at before its next task."""
         if self._settled or (self._looks.tasks == self._worker.tasks and not self._over):
             return -1
-        return min(self._looks.pause(monotonic()), TIMEOUT_MAX)
+        return min(max(self._looks.pause(monotonic()), self._nap), TIMEOUT_MAX)
 
     def _cache_bytes(self) -> int:
         cache = self._worker.cache
@@ -222,7 +234,8 @@ class Probe:
             here.inside -= 1
 
     def _read(self, wake: Any, cycles: bool) -> bool:
-        reading = self._pass(cycles, self._budget if wake is None else None)
+        budget = self._cycles_budget() if cycles else self._budget
+        reading = self._pass(cycles, budget if wake is None else None)
         found, began = None, thread_time()  # not the time in which others had the GIL
         while found is None:
             found = reading.run(SLICE)
@@ -232,13 +245,14 @@ class Probe:
             rest = seconds / DUTY if seconds > BURST else 0.0
             if wake.acquire(True, rest) if rest else wake.acquire(False):  # PROBE 2
                 reading.close()
+                self._nap = max(2 * self._nap, GLANCE)
                 self._looks.spend(monotonic(), 0.0 if rest else self._shared(seconds))
                 return True
             if rest:
                 began = thread_time()
-        self._saw(found, seconds, early=wake is None and found.entered >= self._budget)
         if cycles:
-            self._note_cycles(found)
+            self._note_cycles(found, seconds)
+        self._saw(found, seconds, early=wake is None and found.entered >= budget)
         return False
 
     def _pass(self, cycles: bool, budget: int | None) -> Pass:
@@ -249,6 +263,7 @@ class Probe:
     def _saw(self, found: Owned, seconds: float, early: bool) -> None:
         # The same for both: a look comes `sample_every` after it, and then counts as another one.
         now = monotonic()
+        self._nap = 0.0
         self._note_look(found, seconds, now)
         self._budget = BUDGET
         if found.owned and self._rss() >= self._limit:  # it owns no more than the process takes
@@ -261,8 +276,12 @@ class Probe:
 
     def _note_look(self, found: Owned, seconds: float, now: float) -> None:
         tasks, cost = self._worker.tasks, self._shared(seconds)
+        self._acyclic = found.owned - found.cyclic
+        owned = (
+            self._acyclic + self._in_cycles()
+        )  # as large as it is found to be if that is decided
         self._looks.spend(now, cost)
-        self._looks.saw(now, found.owned, tasks, self._cache_bytes(), self._rss(), cost / DUTY)
+        self._looks.saw(now, owned, tasks, self._cache_bytes(), self._rss(), cost / DUTY)
 
     def _shared(self, seconds: float) -> float:
         """What a look costs, if all workers have one."""
@@ -274,17 +293,37 @@ class Probe:
 
     def _wants_cycles(self) -> bool:
         """Only near the limit, or where the process grows for no reason that is seen."""
+        rss = self._rss()
+        # What others gave back, or the worker before this one, hides nothing of what comes then.
+        self._rss_decided = min(self._rss_decided, rss)
         sample = self._worker.memory
         if sample is None or monotonic() < self._cycles_at:
             return False
-        if sample.bytes >= NEAR * self._limit:
+        if self._acyclic + self._in_cycles() >= NEAR * self._limit:
             return sample.undecided > 0 or self._decides
-        return sample.undecided > 0 and self._rss() - self._rss_decided >= self._limit / 2
+        return sample.undecided > 0 and rss - self._rss_decided >= self._limit / 2
 
-    def _note_cycles(self, found: Owned) -> None:
+    def _in_cycles(self) -> int:
+        """Bytes, as they were decided last; they are taken to grow on with each task."""
+        since = self._worker.tasks - self._cyclic_tasks
+        return int(self._cyclic + self._cyclic_growth * since)
+
+    def _cycles_budget(self) -> int:
+        """Cycles are decided together: this is for all that the worker may have taken by now."""
+        objects = (self._limit + self._rss() - self._rss_decided) / SMALL
+        return int(min(max(objects, BUDGET), MOST))
+
+    def _note_cycles(self, found: Owned, seconds: float) -> None:
         """They are decided again after a while, which doubles as long as that finds none."""
+        if found.undecided:  # it was cut off, which says nothing
+            self._cycles_at = monotonic() + self._shared(seconds) / DUTY
+            return
         self._rss_decided = self._rss()
         self._decides = found.cyclic > 0
+        tasks, grown = self._worker.tasks, found.cyclic - self._cyclic
+        growth = max(0.0, grown / max(1, tasks - self._cyclic_tasks))
+        self._cyclic_growth = self._crew.forecasts.cyclic_growth = growth
+        self._cyclic, self._cyclic_tasks = found.cyclic, tasks
         self._cycles_pause = CYCLES_PAUSE if self._decides else self._cycles_pause * 2
         self._cycles_at = monotonic() + (0.0 if self._decides else self._cycles_pause)
         if not self._told_held and found.owned <= self._limit < found.owned + found.held:

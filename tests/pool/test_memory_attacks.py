@@ -11,6 +11,7 @@ from recyclepool import Limits, _relief, current_worker, memory
 from recyclepool._host_memory import process_rss
 from recyclepool.events import (
     MemoryLimitTooLow,
+    MemoryNotOwned,
     MemoryReturned,
     WatchdogFailed,
     WorkerAbandoned,
@@ -150,3 +151,32 @@ def test_a_leak_in_cycles_is_found_again_and_again(new_pool):
     events.wait_for(MemoryReturned)
     assert recycles(pool) >= 2
     assert process_rss() - base < 300 * MIB
+
+
+class Element:
+    """Of a tree: each knows its parent."""
+
+    def __init__(self, parent, text):
+        self.parent = parent
+        self.text = text
+        self.children = []
+
+
+def tree(number):
+    """Some 3 000 small objects."""
+    root = Element(None, "")
+    for n in range(30):
+        child = Element(root, f"{number}.{n}")
+        root.children.append(child)
+        child.children += [Element(child, f"{number}.{n}.{m}" * 10) for m in range(30)]
+    return root
+
+
+def test_so_is_one_of_many_small_objects(new_pool):
+    """To decide takes more objects than a look between two tasks may look at."""
+    pool = new_pool(1, limits=Limits(memory="16MiB", **{**SOON, "sample_every": 0.02}))
+    events = Events(pool)
+    for _ in pool.map(lambda n: kept().append(tree(n)), range(600)):  # 150 MB in all
+        pass
+    assert recycles(pool) >= 3
+    assert not events.of(MemoryNotOwned)

@@ -338,4 +338,4 @@ def test_tasks_that_come_one_by_one_bring_no_more_looks(new_limited, process, mo
     for _ in range(5):
         assert pool.submit(where).result(WAIT) == 0
     until(lambda: not relief._dozes, "it was woken")
-    assert len(looks) == 1
+    assert len(looks) <= 2  # who saw it doze a moment ago may wake it once more

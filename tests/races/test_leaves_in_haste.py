@@ -209,6 +209,6 @@ def test_the_last_who_serves_was_retired_as_it_is_looked_at(monkeypatch):
         monkeypatch.setattr(pool._engine.roster, "serving", lambda: 0)
         pool.submit(keep, 40).result(PATIENCE)
         until(lambda: pool.stats().recycles, "a recycle")
-        assert outgrown(pool)
+        assert set(pool.stats().recycles) == {"memory"}  # slow looks may have found it before
         monkeypatch.undo()
         serves_on(pool, 1)
