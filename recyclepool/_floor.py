@@ -4,6 +4,7 @@ One reading says little: a task that runs may hold 100 MB for a moment. What a r
 seen between the floors before and after it, and believed where it is more than their noise.
 """
 
+import operator
 from collections import deque
 from math import ceil, fsum, sqrt
 
@@ -59,13 +60,18 @@ class Floor:
         return min(recent, default=self._readings[-1][1])
 
     def noise(self) -> int:
-        """How far floors differ by themselves, in bytes: three sigma of the last, 8 MB at least."""
-        count = len(self._floors)
-        if count < 2:
+        """How far floors differ by themselves, in bytes: three sigma of the last, 8 MB at least.
+
+        Their steady growth, which a leak is, is none: sigma is that of the differences between one
+        and the next, each of which has that of two floors.
+        """
+        floors = list(self._floors)
+        steps = list(map(operator.sub, floors[1:], floors))
+        if len(steps) < 2:
             return LEAST_NOISE
-        mean = sum(self._floors) / count
-        sigma = sqrt(fsum((floor - mean) ** 2 for floor in self._floors) / (count - 1))
-        return max(LEAST_NOISE, ceil(3 * sigma))
+        mean = sum(steps) / len(steps)
+        variance = fsum((step - mean) ** 2 for step in steps) / (len(steps) - 1) / 2
+        return max(LEAST_NOISE, ceil(3 * sqrt(variance)))
 
     def settle(self) -> None:
         """The floor was moved, by a recycle for one: earlier floors say nothing of the noise."""

@@ -1,4 +1,5 @@
-from statistics import stdev
+import random
+from statistics import mean
 
 import pytest
 from hypothesis import given
@@ -90,8 +91,17 @@ def test_noise_is_8_mb_at_least(floors: tuple[int, ...]) -> None:
 
 
 def test_noise_is_three_sigma_of_the_floors() -> None:
-    floors = (500 * MB, 520 * MB, 480 * MB, 505 * MB)
-    assert one_a_span(*floors).noise() == pytest.approx(3 * stdev(floors), abs=1)
+    generator = random.Random(7)
+    measured = [
+        one_a_span(*(int(generator.gauss(500 * MB, 20 * MB)) for _ in range(FLOORS))).noise()
+        for _ in range(400)
+    ]
+    assert mean(measured) == pytest.approx(3 * 20 * MB, rel=0.1)
+
+
+@pytest.mark.parametrize("growth", [-100 * MB, 1 * MB, 100 * MB])
+def test_a_steady_growth_is_no_noise(growth: int) -> None:
+    assert one_a_span(*(5000 * MB + n * growth for n in range(FLOORS))).noise() == LEAST_NOISE
 
 
 def test_the_span_that_is_not_over_has_no_floor_yet() -> None:
@@ -114,11 +124,11 @@ def test_noise_forgets() -> None:
 
 
 def test_a_moved_floor_is_no_noise_once_it_settled() -> None:
-    floor = one_a_span(500 * MB, 300 * MB)
+    floor = one_a_span(500 * MB, 500 * MB, 300 * MB)
     assert floor.noise() > LEAST_NOISE
     floor.settle()
     assert floor.noise() == LEAST_NOISE
-    for place in range(3, 6):
+    for place in range(4, 7):
         floor.note(place * SPAN, 300 * MB)
     assert floor.noise() == LEAST_NOISE
-    assert floor.floor(5 * SPAN) == 300 * MB
+    assert floor.floor(6 * SPAN) == 300 * MB
