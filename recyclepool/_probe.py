@@ -7,7 +7,8 @@ it would have run anyway.
 1. Between tasks: when `now` has reached ``look_at``. That comparison is all that a task pays. At
    most GLANCE later it asks ``Looks`` whether a look is due.
 2. Asleep it stays in the idle stack, and tries its wake lock between slices: who gives it a task
-   waits for no more than a slice. The look is dropped then.
+   waits for no more than a slice. The look is dropped then, and the next one asleep needs a longer
+   sleep: else all that looks may cost went into those, and none came between two tasks.
 3. Who pauses the pool sets the pause, THEN ``look_at`` of each worker; the worker sets ``look_at``,
    THEN reads the pause. One sees the other.
 
@@ -139,9 +140,7 @@ class Probe:
         self._acyclic = 0  # bytes that were proven without, in the last look
         # In the last decision. A successor is taken to grow as the one before it.
         self._cyclic, self._cyclic_growth, self._cyclic_tasks = 0, crew.forecasts.cyclic_growth, 0
-        # Seconds that it has to sleep before it looks: those that tasks break off would cost all
-        # that may be spent, and none would come between two tasks.
-        self._nap = 0.0
+        self._nap = 0.0  # seconds that it has to sleep before it looks: PROBE 2
         self._settled = False  # it is to go: there is nothing to decide
         self._told = self._told_held = False
 
@@ -277,9 +276,7 @@ class Probe:
     def _note_look(self, found: Owned, seconds: float, now: float) -> None:
         tasks, cost = self._worker.tasks, self._shared(seconds)
         self._acyclic = found.owned - found.cyclic
-        owned = (
-            self._acyclic + self._in_cycles()
-        )  # as large as it is found to be if that is decided
+        owned = self._acyclic + self._in_cycles()  # also where this look did not decide them
         self._looks.spend(now, cost)
         self._looks.saw(now, owned, tasks, self._cache_bytes(), self._rss(), cost / DUTY)
 
