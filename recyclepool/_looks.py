@@ -74,6 +74,8 @@ class Looks:
     """At one worker. `limit` in bytes, `every` and `jitter` as in Limits."""
 
     __slots__ = (
+        "_acyclic",
+        "_acyclic_growth",
         "_cache",
         "_debt",
         "_duty",
@@ -98,8 +100,8 @@ class Looks:
         self._debt, self._duty, self._paid_until = 0.0, DUTY, now
         # As the last look saw it.
         self.tasks = 0
-        self._owned = 0
-        self._growth = 0.0  # of that with each task
+        self._owned = self._acyclic = 0
+        self._growth = self._acyclic_growth = 0.0  # of that with each task
         self._cache, self._rss = 0, rss
 
     def is_due(self, now: float, tasks: int, cache: int, rss: int, workers: int) -> bool:
@@ -130,9 +132,24 @@ class Looks:
         self._debt = max(0.0, self._debt - self._duty * (now - self._paid_until)) + seconds
         self._paid_until = now
 
-    def saw(self, now: float, owned: int, tasks: int, cache: int, rss: int, rest: float) -> None:
-        """A look has ended. The next comes after `rest` seconds, if nothing else leads to it."""
+    def saw(
+        self,
+        now: float,
+        owned: int,
+        tasks: int,
+        cache: int,
+        rss: int,
+        rest: float,
+        in_cycles: int = 0,
+        cyclic_growth: float = 0.0,
+    ) -> None:
+        """A look has ended. The next comes after `rest` seconds, if nothing else leads to it.
+
+        What is in cycles few looks decide: it comes as it was decided last, with its own growth.
+        """
         if tasks != self.tasks:
-            self._growth = max(0.0, (owned - self._owned) / (tasks - self.tasks))
-        self.tasks, self._owned, self._cache, self._rss = tasks, owned, cache, rss
+            self._acyclic_growth = max(0.0, (owned - self._acyclic) / (tasks - self.tasks))
+        self._acyclic, self._owned = owned, owned + in_cycles
+        self._growth = self._acyclic_growth + cyclic_growth
+        self.tasks, self._cache, self._rss = tasks, cache, rss
         self._next = now + max(self._every, rest) * (1 + self._jitter * random())

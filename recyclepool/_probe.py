@@ -275,10 +275,10 @@ class Probe:
 
     def _note_look(self, found: Owned, seconds: float, now: float) -> None:
         tasks, cost = self._worker.tasks, self._shared(seconds)
-        self._acyclic = found.owned - found.cyclic
-        owned = self._acyclic + self._in_cycles()  # also where this look did not decide them
+        self._acyclic, cycles = found.owned - found.cyclic, (self._in_cycles(), self._cyclic_growth)
+        seen = (self._acyclic, tasks, self._cache_bytes(), self._rss())
         self._looks.spend(now, cost)
-        self._looks.saw(now, owned, tasks, self._cache_bytes(), self._rss(), cost / DUTY)
+        self._looks.saw(now, *seen, cost / DUTY, *cycles)
 
     def _shared(self, seconds: float) -> float:
         """What a look costs, if all workers have one."""
