@@ -40,6 +40,7 @@ VICTIM_PATIENCE = 60.0  # seconds for which a victim's successor may start
 DOZE = 5  # times as long between two looks, while all workers rest
 PAUSED = 1.0  # seconds between two looks while dispatch is paused
 QUEUE = "the queue"
+CANDIDATES = 30  # containers of which one may explain a growth
 ENOUGH = 0.9  # of what was owned: if the floor fell by that, there is nothing to trim
 
 _collected_at = _trimmed_at = -inf  # of the whole process
@@ -315,13 +316,14 @@ class Relief:
             own = f"its workers own {format_size(together)} together. Let them own less, with "
             return own + "Limits(memory=...), have fewer of them, or raise pool_memory", True
         waiting = [(task.args, task.kwargs) for task in self._engine.dispatch.queue.copy()]
-        found = largest_containers(also={QUEUE: waiting})
+        found = largest_containers(CANDIDATES, also={QUEUE: waiting})
         queue = next((one for one in found if one.name == QUEUE), None)
         if queue is not None and queue.bytes >= grown / 2:
             holds = f"{len(waiting)} tasks wait, and their arguments take {_told(queue, rss)}"
             return f"{holds}: bound the queue with max_queue", False
-        large = next((one for one in found if one is not queue), None)
-        if large is not None and large.bytes >= grown / 3:
+        # What is far larger than what has grown was there before: an application, a model.
+        some = (one for one in found if one is not queue and grown / 3 <= one.bytes <= 2 * grown)
+        if (large := next(some, None)) is not None:
             return (
                 f"{large.name} holds {_told(large, rss)}: no recycle of a worker frees that",
                 True,

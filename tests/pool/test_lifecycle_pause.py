@@ -45,7 +45,9 @@ CALL = (divmod, 7, 2)
 
 @pytest.fixture
 def new_stage(monkeypatch, process):
-    monkeypatch.setattr(_relief, "largest_containers", lambda **_: ())  # takes its time, for a text
+    monkeypatch.setattr(
+        _relief, "largest_containers", lambda *_, **__: ()
+    )  # takes its time, for a text
     yield from staged(lambda: PausedStage(process))
 
 

@@ -34,6 +34,7 @@ from recyclepool import (
     WatchdogFailed,
     WorkerDue,
     WorkerRetired,
+    _census,
     _host_memory,
     _relief,
 )
@@ -146,6 +147,7 @@ def test_a_percentage_is_of_what_the_container_may_use(new_limited, process, mon
 
 
 def test_a_list_of_a_module_is_named(new_limited, process, monkeypatch):
+    monkeypatch.setattr(_census, "_is_skipped", lambda name, _: name != __name__)  # pytest is large
     monkeypatch.setitem(globals(), "GROWN", [bytes(MB) for _ in range(200)])
     pool, events = new_limited(2)
     assert pool.submit(where).result(WAIT) in (0, 1)
@@ -156,8 +158,8 @@ def test_a_list_of_a_module_is_named(new_limited, process, monkeypatch):
 
 
 def test_so_is_what_is_estimated(new_limited, process, monkeypatch):
-    found = [Container("b.MANY", 3 * FLOOD, True), Container("a.SMALL", MB, False)]
-    monkeypatch.setattr(_relief, "largest_containers", lambda **_: found)
+    found = [Container("b.MANY", FLOOD + 1, True), Container("a.SMALL", MB, False)]
+    monkeypatch.setattr(_relief, "largest_containers", lambda *_, **__: found)
     pool, events = new_limited(1)
     assert pool.submit(where).result(WAIT) == 0
     process.others = FLOOD
@@ -165,11 +167,21 @@ def test_so_is_what_is_estimated(new_limited, process, monkeypatch):
     assert told.cause.startswith("b.MANY holds about 1.9 GiB: ")  # no more than there is
 
 
+def test_what_is_far_larger_than_what_has_grown_was_there_before(new_limited, process, monkeypatch):
+    found = [Container("an.APPLICATION", 45 * MB, True), Container("b.GROWN", 20 * MB, False)]
+    monkeypatch.setattr(_relief, "largest_containers", lambda *_, **__: found)
+    pool, events = new_limited(1)
+    assert pool.submit(where).result(WAIT) == 0
+    process.others = BASE + 21 * MB
+    (told,) = events.wait_for(MemoryPressure)
+    assert told.cause.startswith("b.GROWN holds 19.1 MiB: ")
+
+
 def test_tasks_run_while_it_is_looked_for(new_limited, process, monkeypatch):
     """A registered reader may wait for what a task does."""
     ran = []
 
-    def search(**_):
+    def search(*_, **__):
         ran.append(pool.submit(where).result(WAIT))
         return []
 
@@ -183,7 +195,7 @@ def test_tasks_run_while_it_is_looked_for(new_limited, process, monkeypatch):
 
 @pytest.mark.parametrize("error", [MemoryError, SystemExit, KeyboardInterrupt])
 def test_whatever_the_search_raises_the_thread_goes_on(new_limited, process, monkeypatch, error):
-    def search(**_):
+    def search(*_, **__):
         raise error("a test")
 
     monkeypatch.setattr(_relief, "largest_containers", search)
@@ -218,13 +230,14 @@ def test_a_queue_that_grows_is_not_held_up(new_limited, process, new_hold):
 
 def test_a_slow_leak_is_named_also_where_workers_are_warm(new_limited, process, monkeypatch):
     """It has just crossed the limit: any worker owns more than what is above that."""
-    monkeypatch.setitem(globals(), "GROWN", [bytes(MB) for _ in range(20)])
+    found = [Container("b.GROWN", 20 * MB, False)]
+    monkeypatch.setattr(_relief, "largest_containers", lambda *_, **__: found)
     pool, events = new_limited(1)
     assert pool.submit(lambda: kept().append(bytes(3 * MB))).result(WAIT) is None
     owning(pool, 0, 2 * MB)
     process.others = BASE + 21 * MB
     (told,) = events.wait_for(MemoryPressure)
-    assert told.cause.startswith(f"{__name__}.GROWN holds ")
+    assert told.cause.startswith("b.GROWN holds ")
 
 
 def test_a_process_that_was_too_big_before_is_no_workers_fault(new_limited, process):
@@ -237,7 +250,8 @@ def test_a_process_that_was_too_big_before_is_no_workers_fault(new_limited, proc
     assert due.why.endswith("this worker is the oldest, and what is owned does not explain it")
 
 
-def test_what_was_freed_and_stays_is_fragmentation(new_limited, process):
+def test_what_was_freed_and_stays_is_fragmentation(new_limited, process, monkeypatch):
+    monkeypatch.setattr(_relief, "largest_containers", lambda *_, **__: [])  # pytest has some
     pool, events = new_limited(1)
     assert pool.submit(lambda: kept().append(bytes(30 * MB))).result(WAIT) is None
     owning(pool, 0, 29 * MB)
