@@ -257,7 +257,6 @@ class _Census:
                 self._gather(name, name, dict.copy(names), DEEPEST)
             except Exception:  # it changes just now: then without the rest of it
                 pass
-
         try:
             self._gather_handlers()
         except Exception:  # as above
@@ -370,9 +369,10 @@ def _keeps(function: Any) -> bool:
 
 def _around(o: Any) -> tuple[Any, ...]:
     """What the code of a function or a frame sees, and does not keep."""
-    if type(o) is FunctionType:
-        return o.__globals__, o.__builtins__  # type: ignore[attr-defined]
-    return (o.f_globals, o.f_builtins, o.f_back) if type(o) is FrameType else ()
+    kind = type(o)
+    if kind is FunctionType:
+        return o.__globals__, o.__builtins__
+    return (o.f_globals, o.f_builtins, o.f_back) if kind is FrameType else ()
 
 
 def _is_closed(kind: type) -> bool:
