@@ -319,13 +319,15 @@ class Relief:
         found = largest_containers(CANDIDATES, also={QUEUE: waiting})
         queue = next((one for one in found if one.name == QUEUE), None)
         if queue is not None and queue.bytes >= grown / 2:
-            holds = f"{len(waiting)} tasks wait, and their arguments take {_told(queue, rss)}"
+            holds = f"{len(waiting)} tasks wait, and their arguments take {_told(queue)}"
             return f"{holds}: bound the queue with max_queue", False
-        # What is far larger than what has grown was there before: an application, a model.
-        some = (one for one in found if one is not queue and grown / 3 <= one.bytes <= 2 * grown)
+        # What is far larger than what has grown was there before: an application, a model. What is
+        # larger than the process is no estimate.
+        most = min(2 * grown, rss)
+        some = (one for one in found if one is not queue and grown / 3 <= one.bytes <= most)
         if (large := next(some, None)) is not None:
             return (
-                f"{large.name} holds {_told(large, rss)}: no recycle of a worker frees that",
+                f"{large.name} holds {_told(large)}: no recycle of a worker frees that",
                 True,
             )
         if self._last_owned >= grown / 4:
@@ -339,6 +341,5 @@ class Relief:
         ), True
 
 
-def _told(found: Container, rss: int) -> str:
-    about = "about " if found.is_estimate else ""
-    return about + format_size(min(found.bytes, rss))
+def _told(found: Container) -> str:
+    return ("about " if found.is_estimate else "") + format_size(found.bytes)
