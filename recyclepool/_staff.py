@@ -165,7 +165,7 @@ class Staff:
         (worker, thread), self._spare = self._spare or self._make_worker(), None
         worker.threads.append(thread)
         worker.take_slot(slot, generation, self.dispatch, settings.clock())
-        worker.watch = self.watchdog if self._watches else None  # not the one from before a fork
+        worker.watch = self.watchdog if self._watches else None
         worker.backend = settings.backend(worker, self._hooks)
         return worker
 
@@ -322,11 +322,14 @@ class Staff:
 
     def _make_ahead(self) -> None:
         """Where one was replaced another will be."""
+        dispatch = self.dispatch
         if self._spare is None and self.roster.state is PoolState.OPEN:
             try:
-                self._spare = self._make_worker()
+                spare = self._make_worker()
             except Exception:  # no memory: nobody waits for it, and it is tried again when needed
-                pass
+                return
+            if self.dispatch is dispatch:  # or we are a fork's child, which cannot start the thread
+                self._spare = spare
 
     def _note_recycle(self, worker: Worker, seconds: float) -> None:
         if worker.reason not in NOT_RECYCLED:

@@ -16,7 +16,7 @@ import traceback
 import pytest
 from forcing import PATIENCE, Rigged, Spied, serves_on, wait, with_idle, workers
 
-from recyclepool import Limits, PoolState, TaskTimeoutError, WorkerLostError
+from recyclepool import Limits, PoolState, WorkerLostError
 
 pytestmark = [
     pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork"),
@@ -267,18 +267,34 @@ def test_while_a_worker_holds_the_lock_of_the_future_that_it_settles(new_pool):
     serves_on(pool)
 
 
-def test_as_a_successor_is_made_ahead(new_pool):
-    """The thread that made it goes on in the child, and keeps it: it was made with the parent's."""
-    pool = new_pool(1, limits=Limits(hang=0.5, grace=0.1))
+def test_as_a_successor_is_made_ahead(new_pool, monkeypatch):
+    """In the child who made it goes on: its thread, made before, could not be started there."""
+    pool = with_idle(new_pool(1, limits=Limits(hang=60)), 1)
     engine = pool._engine
-    made = engine._make_worker()
+    engine._spare, make, wrong = None, engine._make_worker, []
 
     def in_child():
-        engine._spare = made
-        stuck = pool.submit(threading.Event().wait)
-        assert isinstance(stuck.exception(PATIENCE), TaskTimeoutError)
+        monkeypatch.setattr(engine, "_make_worker", make)
+        assert engine._spare is None
+        assert pool.submit(int).result(PATIENCE) == 0
+        assert workers(pool)[0].watch is engine.watchdog
 
-    assert fork_and(in_child) == ""
+    def fork_as_it_is_made():
+        spare = make()
+        dispatch = engine.dispatch
+        wrong.append(fork_and(in_child))
+        engine.dispatch = engine.new_dispatch()  # as the child has another
+        wrong.append(dispatch)
+        return spare
+
+    monkeypatch.setattr(engine, "_make_worker", fork_as_it_is_made)
+    engine._make_ahead()
+    assert wrong[0] == ""
+    assert engine._spare is None
+    engine.dispatch = wrong[1]
+    monkeypatch.undo()
+    engine._make_ahead()
+    assert engine._spare is not None
     assert pool.submit(int).result(PATIENCE) == 0
 
 
