@@ -74,7 +74,6 @@ class Looks:
     """At one worker. `limit` in bytes, `every` and `jitter` as in Limits."""
 
     __slots__ = (
-        "_acyclic",
         "_acyclic_growth",
         "_cache",
         "_debt",
@@ -88,6 +87,7 @@ class Looks:
         "_paid_until",
         "_rss",
         "_step",
+        "acyclic",
         "tasks",
     )
 
@@ -100,7 +100,7 @@ class Looks:
         self._debt, self._duty, self._paid_until = 0.0, DUTY, now
         # As the last look saw it.
         self.tasks = 0
-        self._owned = self._acyclic = 0
+        self._owned = self.acyclic = 0
         self._growth = self._acyclic_growth = 0.0  # of that with each task
         self._cache, self._rss = 0, rss
 
@@ -148,8 +148,8 @@ class Looks:
         What is in cycles few looks decide: it comes as it was decided last, with its own growth.
         """
         if tasks != self.tasks:
-            self._acyclic_growth = max(0.0, (owned - self._acyclic) / (tasks - self.tasks))
-        self._acyclic, self._owned = owned, owned + in_cycles
+            self._acyclic_growth = max(0.0, (owned - self.acyclic) / (tasks - self.tasks))
+        self.acyclic, self._owned = owned, owned + in_cycles
         self._growth = self._acyclic_growth + cyclic_growth
         self.tasks, self._cache, self._rss = tasks, cache, rss
         self._next = now + max(self._every, rest) * (1 + self._jitter * random())

@@ -91,7 +91,6 @@ class Probe:
     """Of one worker; made and used by its thread."""
 
     __slots__ = (
-        "_acyclic",
         "_budget",
         "_context",
         "_counted_at",
@@ -137,7 +136,6 @@ class Probe:
         self._over, self._counted_at = 0, -inf  # readings in a row
         self._cycles_at, self._cycles_pause, self._rss_decided = -inf, CYCLES_PAUSE, rss
         self._decides = False  # the last decision about cycles found some
-        self._acyclic = 0  # bytes that were proven without, in the last look
         # In the last decision. A successor is taken to grow as the one before it.
         self._cyclic, self._cyclic_growth, self._cyclic_tasks = 0, crew.forecasts.cyclic_growth, 0
         self._nap = 0.0  # seconds that it has to sleep before it looks: PROBE 2
@@ -275,10 +273,10 @@ class Probe:
 
     def _note_look(self, found: Owned, seconds: float, now: float) -> None:
         tasks, cost = self._worker.tasks, self._shared(seconds)
-        self._acyclic, cycles = found.owned - found.cyclic, (self._in_cycles(), self._cyclic_growth)
-        seen = (self._acyclic, tasks, self._cache_bytes(), self._rss())
+        acyclic, cache, rss = found.owned - found.cyclic, self._cache_bytes(), self._rss()
+        cyclic, growth = self._in_cycles(), self._cyclic_growth
         self._looks.spend(now, cost)
-        self._looks.saw(now, *seen, cost / DUTY, *cycles)
+        self._looks.saw(now, acyclic, tasks, cache, rss, cost / DUTY, cyclic, growth)
 
     def _shared(self, seconds: float) -> float:
         """What a look costs, if all workers have one."""
@@ -296,7 +294,7 @@ class Probe:
         sample = self._worker.memory
         if sample is None or monotonic() < self._cycles_at:
             return False
-        if self._acyclic + self._in_cycles() >= NEAR * self._limit:
+        if self._looks.acyclic + self._in_cycles() >= NEAR * self._limit:
             return sample.undecided > 0 or self._decides
         return sample.undecided > 0 and rss - self._rss_decided >= self._limit / 2
 

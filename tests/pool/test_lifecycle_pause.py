@@ -45,9 +45,8 @@ CALL = (divmod, 7, 2)
 
 @pytest.fixture
 def new_stage(monkeypatch, process):
-    monkeypatch.setattr(
-        _relief, "largest_containers", lambda *_, **__: ()
-    )  # takes its time, for a text
+    # It takes its time, for a text.
+    monkeypatch.setattr(_relief, "largest_containers", lambda *_, **__: ())
     yield from staged(lambda: PausedStage(process))
 
 
